@@ -1,0 +1,135 @@
+// Package env declares everything a node may touch outside its own memory.
+//
+// Package sim implements it with virtual time and seeded faults, package realnet
+// with goroutines and the operating system. Both keep the same promises, which
+// package envtest checks:
+//
+//   - One loop. Every method is called from the node's loop and every completion
+//     runs on it, so nothing above this package needs a lock.
+//   - Later. A completion never runs inside the call that asked for it.
+//   - Once, or never. A completion runs once; after a crash it never runs.
+//   - In order, by name. Two writes to one file finish in the order asked.
+//   - Still. Clock.Now does not move within a turn.
+//
+// Whatever crosses these interfaces is plain data, so that a node's inputs can
+// be recorded and run again.
+package env
+
+import (
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"time"
+)
+
+// NodeID names a machine for as long as its cluster lives. Zero is nobody.
+type NodeID uint64
+
+// String gives the ID as people and the HTTP API write it: lower-case hex
+// without padding.
+func (id NodeID) String() string { return strconv.FormatUint(uint64(id), 16) }
+
+// Instant is a reading of one node's monotonic clock, in nanoseconds since an
+// origin that means nothing on another machine or after a restart.
+type Instant int64
+
+// Add gives the instant d later.
+func (t Instant) Add(d time.Duration) Instant { return t + Instant(d) }
+
+// Sub gives the time from u to t.
+func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
+
+// Env is one node's world. All fields are required.
+type Env struct {
+	Clock Clock
+	Disk  Disk
+	Net   Net
+	Log   Log
+	Rare  Rare
+	// Rand is this node's own stream. It is seeded differently at each start
+	// and must never decide anything that replicas have to agree on.
+	Rand *rand.Rand
+}
+
+// Clock tells time and wakes the node.
+type Clock interface {
+	Now() Instant    // monotonic; means nothing on another machine
+	Wall() time.Time // may jump, UTC; only for what people read
+	// After runs fn once, on the loop, no sooner than d from Now. A d of zero
+	// or less means in a later turn, as soon as possible.
+	After(d time.Duration, fn func()) Timer
+}
+
+// Timer is one pending call of Clock.After.
+type Timer interface {
+	// Stop makes sure that the function does not run any more. Stopping twice,
+	// or after it ran, does nothing.
+	Stop()
+}
+
+// Disk holds the few files a node owns. Its verbs are the durable steps a node
+// needs, not the calls of the operating system. A name is one path element
+// without a slash.
+//
+// After a completion with an error, what the file holds is unknown until the
+// node starts again: the node must stop and recover, never retry. The one
+// exception is an error that wraps ErrFull: then nothing of the request was
+// kept, and the same request may be made again later.
+type Disk interface {
+	// Names lists the files, sorted. At start only.
+	Names() ([]string, error)
+	// Load reads a whole file. At start only. A missing file is fs.ErrNotExist.
+	// A file that was appended to may be followed by zero bytes that nobody
+	// wrote (room reserved on disk).
+	Load(name string) ([]byte, error)
+	// Append adds p to the end of name, making the file if needed. After
+	// done(nil), p and everything appended to name before it survive power
+	// loss. A nil done asks for order but not for durability. The caller must
+	// not change p afterwards.
+	//
+	// Appending to a file that Load saw in this life is not allowed: a node
+	// begins a new file at each start.
+	Append(name string, p []byte, done func(error))
+	// Replace sets the content of name, wholly or not at all, and durably once
+	// done(nil) runs. Content is read once, possibly outside the loop, so it
+	// must be an immutable value; an error it returns is passed to done and
+	// leaves the file as it was.
+	Replace(name string, content io.WriterTo, done func(error))
+	// Remove deletes name; a missing file is no error. A nil done is allowed.
+	Remove(name string, done func(error))
+}
+
+// Net carries frames to other nodes. It promises nothing: frames may be lost,
+// late, repeated, reordered or cut off one way. Frames that arrive are handed
+// to the node by whoever drives it.
+type Net interface {
+	// Send takes ownership of frame. False means that it was dropped on the
+	// spot, because the queue to that node is full or nobody is known there.
+	Send(to NodeID, frame []byte) bool
+}
+
+// Level says whom a log line is for.
+type Level int8
+
+// The levels, in rising order.
+const (
+	Debug Level = iota // developers
+	Info               // operators, life events of a node
+	Warn               // operators, something to look at
+	Error              // operators, something to do
+)
+
+// Log takes lines for people. kv is pairs of a string and any printable value,
+// as log/slog takes them.
+type Log interface {
+	Log(level Level, msg string, kv ...any)
+}
+
+// Rare is how the simulator reaches code that hardly ever runs.
+type Rare interface {
+	// Chance says whether to take a correct but rare path here. It is always
+	// false on a real machine. The name is "package: what happens".
+	Chance(name string) bool
+	// Mark notes that a rare state was reached. It has no effect on the node.
+	Mark(name string)
+}

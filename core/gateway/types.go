@@ -1,0 +1,46 @@
+// Package gateway is the HTTP surface without HTTP: request values in, reply values out.
+//
+// Parsing and encoding are pure functions that may run on any goroutine; only
+// what touches the node runs on its loop.
+package gateway
+
+// Request is one HTTP request as the gateway needs it.
+type Request struct {
+	Method      string
+	Path        string // as on the wire, still escaped, without the query
+	Query       string // as on the wire, without the question mark
+	ContentType string
+	Body        []byte
+	BodyTooBig  bool   // the body exceeded BodyMax and was not kept
+	User        string // basic auth; reserved for /v2/auth
+	Password    string
+	// TimeoutMS bounds how long the gateway may take to answer, in milliseconds;
+	// 0 stands for the server's default of 5 s and two election timeouts.
+	TimeoutMS int
+}
+
+// BodyMax is the largest form body that is read, in bytes.
+const BodyMax = 10 << 20
+
+// Header is one header line.
+type Header struct{ Name, Value string }
+
+// Reply is one answer. A watch is answered with More set: the status and headers
+// leave at once and the body follows in chunks.
+type Reply struct {
+	Status int
+	Header []Header
+	Body   []byte
+	More   bool
+}
+
+// Responder takes the answer of one request. Its methods are called on the
+// node's loop: Reply once; then, only if the reply had More set, Chunk any number
+// of times and End once.
+type Responder interface {
+	Reply(r *Reply)
+	// Chunk hands over a part of the body, shared and immutable. False means that
+	// the reader is too far behind: the gateway ends the answer.
+	Chunk(p []byte) bool
+	End()
+}

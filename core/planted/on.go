@@ -1,0 +1,13 @@
+//go:build planted
+
+package planted
+
+// Active is the one bug that is switched on. It is set once, before any world
+// or node exists, and only in builds with the tag.
+var Active Bug //nolint:gochecknoglobals // the one switch of a mutation build
+
+// On reports whether b is switched on.
+func On(b Bug) bool { return Active == b }
+
+// Built says whether this build can switch bugs on.
+const Built = true
