@@ -1,0 +1,212 @@
+package keelson_test
+
+import (
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/tools/go/packages"
+
+	"github.com/keelson/keelson/internal/lint"
+)
+
+const module = "github.com/keelson/keelson"
+
+// floors says who may import whom: each package, and the packages of this module
+// that it may import. A prefix ending in /... stands for all below it. What is
+// not listed may not be imported.
+var floors = []struct {
+	pkg string
+	may string
+	why string // what would be lost if the package imported more
+}{
+	{"core/env", "", "the world's interfaces depend on nothing that uses them"},
+	{"core/invariant", "", "an assertion depends on nothing it could be asked to check"},
+	{"core/planted", "", "a planted bug is a number"},
+	{"core/env/envtest", "core/env", "the conformance suite knows promises, not implementations"},
+	{"core/store", "core/env core/invariant core/planted", "the tree is a function of the log and knows no disk, raft or HTTP"},
+	{"core/wal", "core/env core/invariant core/planted", "the log stores bytes and does not know what they mean"},
+	{"core/peer", "core/env core/invariant core/planted", "a link carries bytes and does not know what they mean"},
+	{"core/lock", "core/env core/invariant core/store core/planted", "the semaphore is a value"},
+	{"core/replica", "core/env core/invariant core/planted core/wal core/peer", "raft replicates entries without knowing what they change"},
+	{"core/control", "core/env core/invariant core/planted core/store", "the habit of controllers knows no controller"},
+	{"core/reboot", "core/env core/invariant core/planted core/control core/lock core/store", "a lock client needs three verbs of a store, not a server"},
+	{"core/gateway", "core/env core/invariant core/planted core/store core/lock", "the HTTP surface asks a backend and does not know raft"},
+	{"core/client", "core/env core/invariant core/planted core/store core/gateway core/lock core/reboot", "a client knows the API, not the server"},
+	{"core/node", "core/env core/invariant core/planted core/store core/wal core/peer core/replica core/control core/gateway core/lock core/reboot", "a node wires core and nothing outside it"},
+	{"sim", "core/...", "the simulator stands beside the real machine and never meets it"},
+	{"sim/...", "core/... sim sim/...", "the simulator stands beside the real machine and never meets it"},
+	{"realnet", "core/...", "the real machine stands beside the simulator and never meets it"},
+	{"realnet/...", "core/... realnet realnet/...", "the real machine stands beside the simulator and never meets it"},
+	{"cmd/cli/...", "core/client core/store core/gateway core/lock core/reboot core/env core/planted cmd/cli/...", "a command sees a cluster through a client, so that it runs in the simulator unchanged"},
+	{"linearizability", "core/... sim sim/...", "checkers see histories from both worlds through one type"},
+	{"scenarios", "core/... sim sim/... linearizability cmd/cli/... scenarios/...", "a scenario sees no real machine"},
+	{"scenarios/...", "core/... sim sim/... linearizability cmd/cli/... scenarios scenarios/...", "a scenario sees no real machine"},
+	{"cmd/keelson", "core/... sim sim/... realnet realnet/... cmd/... linearizability scenarios scenarios/... internal/...", "the one place where everything meets"},
+	{"internal/...", "internal/...", "tools of the repository depend on nothing they look at"},
+	{"bench/...", "core/... realnet/... linearizability bench/... cmd/cli/...", "benchmarks drive a server from outside"},
+}
+
+// raftImporter is the only package that may import the raft library.
+const raftImporter = "core/replica"
+
+func TestFloors(t *testing.T) {
+	pkgs, err := packages.Load(&packages.Config{Mode: packages.NeedName | packages.NeedImports}, "./...")
+	require.NoError(t, err)
+	for _, p := range pkgs {
+		name, inside := strings.CutPrefix(p.PkgPath, module+"/")
+		if !inside {
+			continue // the root holds these tests and nothing else
+		}
+		may, why, known := floorOf(name)
+		if !assert.Truef(t, known, "%s stands on no floor: add it to the table with its reason", name) {
+			continue
+		}
+		for path := range p.Imports {
+			if strings.HasPrefix(path, "go.etcd.io/raft/") {
+				assert.Equalf(t, raftImporter, name, "%s imports %s: only %s may, so that raft can be replaced in one place", name, path, raftImporter)
+			}
+			if inner, ours := strings.CutPrefix(path, module+"/"); ours {
+				assert.Truef(t, matches(may, inner), "%s imports %s: %s", name, inner, why)
+			}
+		}
+	}
+}
+
+func floorOf(name string) (may, why string, known bool) {
+	best := -1
+	for _, f := range floors {
+		prefix, deep := strings.CutSuffix(f.pkg, "/...")
+		if name == f.pkg || deep && strings.HasPrefix(name, prefix+"/") {
+			if len(f.pkg) > best || name == f.pkg {
+				best, may, why, known = len(f.pkg), f.may, f.why, true
+			}
+			if name == f.pkg {
+				return may, why, true
+			}
+		}
+	}
+	return may, why, known
+}
+
+func matches(list, name string) bool {
+	for _, m := range strings.Fields(list) {
+		prefix, deep := strings.CutSuffix(m, "/...")
+		if name == m || deep && strings.HasPrefix(name, prefix+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// exceptionsMax is how many exceptions from the determinism rules the tree
+// holds. It may only fall.
+const exceptionsMax = 0
+
+func TestCoreIsDeterministic(t *testing.T) {
+	core, err := lint.Load(".", "./core/...")
+	require.NoError(t, err)
+	core = without(core, module+"/core/env/envtest")
+	report := lint.Determinism(core, lint.Options{Module: module})
+	for _, f := range report.Findings {
+		t.Error(f)
+	}
+
+	world, err := lint.Load(".", "./sim/...")
+	require.NoError(t, err)
+	// The simulator starts its own coroutines and swaps the reader that raft
+	// draws its jitter from; everything else holds there too.
+	more := lint.Determinism(world, lint.Options{Module: module, Imports: []string{"crypto/rand", "runtime/debug", "sync", "sync/atomic"}})
+	for _, f := range more.Findings {
+		t.Error(f)
+	}
+	report.Exceptions = append(report.Exceptions, more.Exceptions...)
+	for _, e := range report.Exceptions {
+		t.Logf("exception: %v", e)
+	}
+	assert.LessOrEqualf(t, len(report.Exceptions), exceptionsMax, "%d exceptions from the rules, at most %d", len(report.Exceptions), exceptionsMax)
+	assert.GreaterOrEqualf(t, len(report.Exceptions), exceptionsMax, "fewer exceptions than allowed: lower exceptionsMax to %d", len(report.Exceptions))
+}
+
+func without(pkgs []*packages.Package, path string) []*packages.Package {
+	var kept []*packages.Package
+	for _, p := range pkgs {
+		if p.PkgPath != path {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	comments := make(map[string]string)
+	eachGoFile(t, func(path string, f *ast.File, _ []byte) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		dir := filepath.Dir(path)
+		comments[dir] += f.Doc.Text()
+	})
+	for dir, text := range comments {
+		name := filepath.Base(dir)
+		ok := strings.HasPrefix(text, "Package "+name+" ") || strings.HasPrefix(text, "Command "+name+" ")
+		assert.Truef(t, ok, "%s: the package comment must begin with %q", dir, "Package "+name+" ")
+	}
+}
+
+func TestEveryFileIsFormatted(t *testing.T) {
+	eachGoFile(t, func(path string, _ *ast.File, src []byte) {
+		formatted, err := format.Source(src)
+		require.NoError(t, err, path)
+		assert.Equalf(t, string(formatted), string(src), "%s is not in gofmt's form", path)
+	})
+}
+
+// The repository stands alone and is finished where it stands: no marks of
+// unfinished work, no places outside it.
+func TestNoLooseEnds(t *testing.T) {
+	eachGoFile(t, func(path string, f *ast.File, _ []byte) {
+		for _, g := range f.Comments {
+			for _, word := range []string{"TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"} {
+				for _, w := range strings.FieldsFunc(g.Text(), func(r rune) bool { return r < 'A' || r > 'Z' }) {
+					assert.NotEqualf(t, word, w, "%s: %q in a comment", path, word)
+				}
+			}
+		}
+	})
+}
+
+func eachGoFile(t *testing.T, fn func(path string, f *ast.File, src []byte)) {
+	t.Helper()
+	fset := token.NewFileSet()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "data" || d.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(path) != ".go" {
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(fset, path, src, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		fn(path, f, src)
+		return nil
+	})
+	require.NoError(t, err)
+}
