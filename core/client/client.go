@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/planted"
-	"github.com/keelson/keelson/core/store"
 )
 
 // Options says how a Client reaches its cluster.
@@ -44,7 +43,6 @@ const (
 const (
 	redirectsMax     = 10
 	roundsDefault    = 3
-	bodyErrorBytes   = 1 << 20 // of an answer that refuses
 	contentForm      = "application/x-www-form-urlencoded"
 	contentJSON      = "application/json"
 	headerStoreIndex = "X-Etcd-Index"
@@ -340,11 +338,7 @@ func fault(endpoint string, a *answer) error {
 	if a.status == 500 || a.status == 503 {
 		text = fmt.Sprintf("client: etcd member %s has no leader", endpoint)
 	}
-	var e *Error
-	if errors.As(refusal(a.status, a.text), &e) && e.Code != store.CodeLeaderElection && e.Cause != "" {
-		return &attemptError{text, e}
-	}
-	return &attemptError{text, nil}
+	return &attemptError{text, refusal(a.status, a.text)}
 }
 
 // Sync replaces the endpoints by the client URLs that the members advertise.

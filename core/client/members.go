@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
 )
 
@@ -68,11 +69,12 @@ func (m *Members) Health(ctx context.Context, endpoint string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	a, _, err := m.c.receive(&Request{Endpoint: endpoint}, &Response{Status: 200, Header: resp.Header, Body: resp.Body})
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return false, err
 	}
-	return healthy(a.text)
+	return healthy(text)
 }
 
 // healthy reads {"health":"true"}, as a string or as a boolean.
