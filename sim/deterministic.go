@@ -1,0 +1,10 @@
+package sim
+
+// Deterministic makes crypto/rand.Reader a constant for the rest of this process.
+//
+// Raft draws its election jitter from that reader and offers no other way. Call
+// it once, before anything else, in a process that runs worlds and does nothing
+// else: TestMain of their tests, and the sim verbs of the command. A process
+// that opens sockets, speaks TLS or makes keys must never call it: every key and
+// nonce would be known.
+func Deterministic() { panic("sim: not built") }
