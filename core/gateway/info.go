@@ -1,0 +1,91 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/keelson/keelson/core/env"
+)
+
+// Member is one machine that votes.
+type Member struct {
+	ID         env.NodeID
+	Name       string // empty for a member that has not started yet
+	PeerURLs   []string
+	ClientURLs []string
+}
+
+// Role is what a member is in the consensus group.
+type Role uint8
+
+// The roles. Candidate includes one that asks whether it could win.
+const (
+	Follower Role = iota
+	Candidate
+	Leader
+)
+
+// String gives the role as /v2/stats/self writes it.
+func (r Role) String() string {
+	switch r {
+	case Candidate:
+		return "StateCandidate"
+	case Leader:
+		return "StateLeader"
+	default:
+		return "StateFollower"
+	}
+}
+
+// Info describes a member and its cluster at one moment. Only the IDs, Members,
+// Term and RaftIndex are needed for the keys API; the rest is for people.
+type Info struct {
+	ClusterID uint64
+	Self      env.NodeID
+	Name      string
+	Leader    env.NodeID // 0 when none is known
+	Term      uint64
+	RaftIndex uint64 // the last entry this member has applied
+	Role      Role
+	Members   []Member // in any order
+
+	Started      int64         // wall time at which this member started, Unix nanoseconds
+	LeaderSince  int64         // wall time at which Leader became known, Unix nanoseconds
+	LeaderUptime time.Duration // how long Leader has been known
+	Received     uint64        // append messages received from leaders
+	Sent         uint64        // append messages sent
+	Store        Counters
+	Followers    []Progress // on the leader only
+}
+
+// Counters count the store's operations since the member started. The gateway
+// adds the reads that it answered itself.
+type Counters struct {
+	GetsSuccess, GetsFail                         uint64
+	SetsSuccess, SetsFail                         uint64
+	DeleteSuccess, DeleteFail                     uint64
+	UpdateSuccess, UpdateFail                     uint64
+	CreateSuccess, CreateFail                     uint64
+	CompareAndSwapSuccess, CompareAndSwapFail     uint64
+	CompareAndDeleteSuccess, CompareAndDeleteFail uint64
+	ExpireCount                                   uint64
+	Watchers                                      uint64
+}
+
+// Progress is how one follower keeps up, as its leader sees it. Latencies are
+// round trips of append messages; zero where none is known.
+type Progress struct {
+	ID                          env.NodeID
+	Current, Average            time.Duration
+	Deviation, Minimum, Maximum time.Duration
+	Failed, Succeeded           uint64
+}
+
+// Options are the choices of one server.
+type Options struct {
+	// ReadDefaultLocal answers a plain GET from this member's own state, possibly
+	// stale, as the original did. By default it is linearizable. A GET that says
+	// quorum=true or quorum=false is not affected.
+	ReadDefaultLocal bool
+	// Version is this server's own version, shown by /version. Optional.
+	Version string
+}
