@@ -1,0 +1,188 @@
+package transport
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/peer"
+)
+
+// receiver reads one stream. What it has read and the loop has not yet seen is
+// bounded: beyond that it leaves the rest to TCP, which slows the sender down.
+type receiver struct {
+	conn net.Conn
+
+	mu     sync.Mutex
+	room   sync.Cond
+	unseen int // bytes
+	closed bool
+}
+
+func newReceiver(conn net.Conn) *receiver {
+	r := &receiver{conn: conn}
+	r.room.L = &r.mu
+	return r
+}
+
+func (r *receiver) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.room.Broadcast()
+	r.conn.Close()
+}
+
+// hold waits for room for n bytes. False says that the stream is closed.
+func (r *receiver) hold(n, limit int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !r.closed && r.unseen > 0 && r.unseen+n > limit {
+		r.room.Wait()
+	}
+	r.unseen += n
+	return !r.closed
+}
+
+func (r *receiver) seen(n int) {
+	r.mu.Lock()
+	r.unseen -= n
+	r.mu.Unlock()
+	r.room.Signal()
+}
+
+// accept takes connections from l until the transport closes.
+func (t *Transport) accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if t.alive.Err() != nil {
+			if err == nil {
+				conn.Close()
+			}
+			return
+		}
+		if err != nil {
+			t.opts.Log.Log(env.Warn, "accept peer", "address", l.Addr(), "error", err)
+			time.Sleep(50 * time.Millisecond) // out of file descriptors, most likely
+			continue
+		}
+		t.tasks.Go(func() { t.receive(newReceiver(conn)) })
+	}
+}
+
+// receive runs one stream from hello to end.
+func (t *Transport) receive(r *receiver) {
+	defer r.close()
+	from, err := t.answer(r.conn)
+	if err != nil {
+		if t.alive.Err() == nil {
+			t.opts.Log.Log(env.Warn, "peer refused", "address", r.conn.RemoteAddr(), "error", err)
+		}
+		return
+	}
+	count, ok := t.adopt(from, r)
+	if !ok {
+		return
+	}
+	defer t.dismiss(from, r)
+	if s := (*t.senders.Load())[from]; s != nil {
+		signal(s.kick) // it is there: no need to wait before calling back
+	}
+	err = t.read(from, r, count)
+	if t.alive.Err() == nil {
+		t.opts.Log.Log(env.Debug, "peer stream ended", "peer", from, "error", err)
+	}
+}
+
+// answer hears a hello, says its own and judges the one heard. Its own comes
+// before the verdict, so that the other side can tell what is wrong.
+func (t *Transport) answer(conn net.Conn) (env.NodeID, error) {
+	conn.SetDeadline(time.Now().Add(handshakeTimeout))
+	defer conn.SetDeadline(time.Time{})
+	theirs, err := readHello(conn)
+	if err != nil {
+		return 0, err
+	}
+	mine := peer.Hello{Cluster: t.opts.Cluster, From: t.opts.Self, To: theirs.From}
+	if _, err := conn.Write(peer.AppendHello(nil, mine)); err != nil {
+		return 0, err
+	}
+	return theirs.From, theirs.Check(t.opts.Cluster, t.opts.Self)
+}
+
+// adopt makes r the stream of from; an older one ends, for a node that dials
+// again has given up on it.
+func (t *Transport) adopt(from env.NodeID, r *receiver) (*atomic.Uint64, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, false
+	}
+	if old := t.incoming[from]; old != nil {
+		old.close()
+	}
+	t.incoming[from] = r
+	if t.received[from] == nil {
+		t.received[from] = new(atomic.Uint64)
+	}
+	return t.received[from], true
+}
+
+func (t *Transport) dismiss(from env.NodeID, r *receiver) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.incoming[from] == r {
+		delete(t.incoming, from)
+	}
+}
+
+// read hands each frame to the loop.
+func (t *Transport) read(from env.NodeID, r *receiver, count *atomic.Uint64) error {
+	in := bufio.NewReaderSize(r.conn, 64<<10)
+	for {
+		var length [peer.LengthSize]byte
+		if _, err := io.ReadFull(in, length[:]); err != nil {
+			return err
+		}
+		n, err := peer.StreamLength(length)
+		if err != nil {
+			return err
+		}
+		if !r.hold(n, t.opts.QueueBytes) {
+			return net.ErrClosed
+		}
+		frame := make([]byte, n)
+		if _, err := io.ReadFull(in, frame); err != nil {
+			return err
+		}
+		count.Add(uint64(peer.LengthSize + n))
+		if !t.opts.Post(func() {
+			t.opts.Receive(from, frame)
+			r.seen(n)
+		}) {
+			return net.ErrClosed
+		}
+	}
+}
+
+// setUserTimeout ends a connection whose sent bytes nobody acknowledges for d: a
+// machine that vanished is noticed that soon, however little is written.
+func setUserTimeout(conn net.Conn, d time.Duration) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	})
+}

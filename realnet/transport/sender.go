@@ -1,0 +1,246 @@
+package transport
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/peer"
+)
+
+// sender keeps a stream to one node and writes to it what is queued.
+type sender struct {
+	t         *Transport
+	to        env.NodeID
+	addresses []string
+	alive     context.Context
+	stop      context.CancelFunc
+	wake      chan struct{} // one token: frames wait
+	kick      chan struct{} // one token: the node has just been heard of
+	sent      atomic.Uint64
+	dropped   atomic.Uint64
+
+	mu    sync.Mutex
+	queue [][]byte
+	bytes int
+	down  bool // the last attempt failed: drop what is sent
+	up    bool
+}
+
+// newSender starts a sender. The transport's mutex is held.
+func (t *Transport) newSender(to env.NodeID, addresses []string) *sender {
+	s := &sender{t: t, to: to, addresses: addresses, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+	s.alive, s.stop = context.WithCancel(t.alive)
+	t.tasks.Go(s.run)
+	return s
+}
+
+func (s *sender) send(frame []byte) bool {
+	s.mu.Lock()
+	if s.down || s.bytes > 0 && s.bytes+len(frame) > s.t.opts.QueueBytes {
+		s.mu.Unlock()
+		s.dropped.Add(1)
+		return false
+	}
+	s.queue = append(s.queue, frame)
+	s.bytes += len(frame)
+	first := len(s.queue) == 1
+	s.mu.Unlock()
+	if first {
+		signal(s.wake)
+	}
+	return true
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (s *sender) stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Peer: s.to, Up: s.up, SentBytes: s.sent.Load(), DroppedFrames: s.dropped.Load(), QueuedBytes: s.bytes}
+}
+
+// run dials, writes until the stream breaks, and dials again.
+func (s *sender) run() {
+	wait := s.t.opts.RetryMin
+	said := ""
+	for try := 0; s.alive.Err() == nil; try++ {
+		address := s.addresses[try%len(s.addresses)]
+		conn, err := s.connect(address)
+		if err == nil {
+			s.setUp()
+			said = ""
+			wait = s.t.opts.RetryMin
+			s.t.opts.Log.Log(env.Info, "peer connected", "peer", s.to, "address", address)
+			err = s.write(conn)
+			conn.Close()
+		}
+		s.setDown()
+		if s.alive.Err() != nil {
+			return
+		}
+		if text := err.Error(); text != said {
+			said = text
+			s.t.opts.Log.Log(env.Warn, "peer unreachable", "peer", s.to, "address", address, "error", text)
+		}
+		s.pause(wait)
+		wait = min(2*wait, s.t.opts.RetryMax)
+	}
+}
+
+// pause waits between half of d and d, less if the node is heard of.
+func (s *sender) pause(d time.Duration) {
+	timer := time.NewTimer(d/2 + rand.N(d/2+1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.kick:
+	case <-s.alive.Done():
+	}
+}
+
+func (s *sender) setUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up, s.down = true, false
+}
+
+func (s *sender) setDown() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped.Add(uint64(len(s.queue)))
+	s.up, s.down = false, true
+	s.queue, s.bytes = nil, 0
+}
+
+// connect dials and exchanges hellos.
+func (s *sender) connect(address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.alive, handshakeTimeout)
+	defer cancel()
+	conn, err := s.t.opts.Dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.greet(conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	setUserTimeout(conn, s.t.opts.WriteTimeout)
+	return conn, nil
+}
+
+// greet says who calls whom and hears who answered.
+func (s *sender) greet(conn net.Conn) error {
+	conn.SetDeadline(time.Now().Add(handshakeTimeout))
+	defer conn.SetDeadline(time.Time{})
+	mine := peer.Hello{Cluster: s.t.opts.Cluster, From: s.t.opts.Self, To: s.to}
+	if _, err := conn.Write(peer.AppendHello(nil, mine)); err != nil {
+		return err
+	}
+	theirs, err := readHello(conn)
+	if err != nil {
+		return err
+	}
+	if err := theirs.Check(s.t.opts.Cluster, s.t.opts.Self); err != nil {
+		return err
+	}
+	if theirs.From != s.to {
+		return fmt.Errorf("node %v answers there", theirs.From)
+	}
+	return nil
+}
+
+func readHello(r io.Reader) (peer.Hello, error) {
+	p := make([]byte, peer.HelloSize)
+	if _, err := io.ReadFull(r, p); err != nil {
+		return peer.Hello{}, fmt.Errorf("no greeting: %w", err)
+	}
+	return peer.ParseHello(p)
+}
+
+// write sends what is queued until the stream breaks; the error says why.
+func (s *sender) write(conn net.Conn) error {
+	gone := make(chan error, 1)
+	s.t.tasks.Go(func() { gone <- watch(conn) })
+	stop := context.AfterFunc(s.alive, func() { conn.Close() })
+	defer stop()
+	var lengths []byte
+	var pieces net.Buffers
+	for {
+		frames, size := s.take()
+		if len(frames) == 0 {
+			select {
+			case <-s.wake:
+				continue
+			case err := <-gone:
+				return err
+			}
+		}
+		lengths, pieces = layOut(lengths[:0], pieces[:0], frames)
+		conn.SetWriteDeadline(time.Now().Add(s.t.opts.WriteTimeout))
+		rest := pieces
+		n, err := rest.WriteTo(conn)
+		s.sent.Add(uint64(n))
+		clear(pieces)
+		if err != nil {
+			return err
+		}
+		s.release(size)
+	}
+}
+
+// watch returns when the other side, which never says anything, hangs up.
+func watch(conn net.Conn) error {
+	var p [1]byte
+	n, err := conn.Read(p[:])
+	if n > 0 {
+		return fmt.Errorf("stream: unexpected byte %#x", p[0])
+	}
+	return err
+}
+
+// layOut gives the pieces of one write: each frame behind its length.
+func layOut(lengths []byte, pieces net.Buffers, frames [][]byte) ([]byte, net.Buffers) {
+	for _, f := range frames {
+		lengths = appendLength(lengths, len(f))
+	}
+	for i, f := range frames {
+		pieces = append(pieces, lengths[i*peer.LengthSize:(i+1)*peer.LengthSize], f)
+	}
+	return lengths, pieces
+}
+
+// take gives all queued frames. They count against the queue's bound until they
+// are written.
+func (s *sender) take() (frames [][]byte, size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	frames, s.queue = s.queue, nil
+	for _, f := range frames {
+		size += len(f)
+	}
+	return frames, size
+}
+
+func (s *sender) release(size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bytes -= size
+}
+
+// appendLength writes what peer.StreamLength reads.
+func appendLength(dst []byte, n int) []byte {
+	return binary.LittleEndian.AppendUint32(dst, uint32(n))
+}

@@ -1,0 +1,210 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/keelson/keelson/core/env"
+)
+
+// node is one end: frames are taken as they come, on whatever goroutine.
+type node struct {
+	*Transport
+	url    string
+	frames chan string
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+func (n *node) Log(_ env.Level, msg string, kv ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	fmt.Fprintln(&n.log, msg, fmt.Sprint(kv...))
+}
+
+func (n *node) logged() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.log.String()
+}
+
+func start(t *testing.T, id env.NodeID, address string, change func(*Options)) *node {
+	t.Helper()
+	n := &node{frames: make(chan string, 10000)}
+	var loop sync.Mutex
+	o := Options{
+		Cluster: 7, Self: id, Log: n,
+		Post: func(fn func()) bool {
+			loop.Lock()
+			defer loop.Unlock()
+			fn()
+			return true
+		},
+		Receive: func(from env.NodeID, frame []byte) {
+			n.frames <- fmt.Sprintf("%v:%s", from, bytes.TrimRight(frame, "."))
+		},
+		RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond,
+	}
+	if change != nil {
+		change(&o)
+	}
+	l, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	n.url = "http://" + l.Addr().String()
+	n.Transport = New(o)
+	n.Serve(l)
+	t.Cleanup(n.Close)
+	return n
+}
+
+// frame pads what is sent to the least that a frame can be.
+func frame(text string) []byte { return []byte(text + strings.Repeat(".", 64)) }
+
+func (n *node) reach(t *testing.T, others map[env.NodeID]*node) {
+	t.Helper()
+	urls := make(map[env.NodeID][]string)
+	for id, o := range others {
+		urls[id] = []string{o.url}
+	}
+	require.NoError(t, n.Set(urls))
+}
+
+func (n *node) expect(t *testing.T, want string) {
+	t.Helper()
+	select {
+	case got := <-n.frames:
+		require.Equal(t, want, got)
+	case <-time.After(5 * time.Second):
+		t.Fatalf("%s did not arrive; log: %s", want, n.logged())
+	}
+}
+
+func TestFramesArriveInOrder(t *testing.T) {
+	a, b := start(t, 1, "127.0.0.1:0", nil), start(t, 2, "127.0.0.1:0", nil)
+	a.reach(t, map[env.NodeID]*node{1: a, 2: b})
+	b.reach(t, map[env.NodeID]*node{1: a, 2: b})
+	for i := range 1000 {
+		require.True(t, a.Send(2, frame(fmt.Sprint(i))))
+	}
+	for i := range 1000 {
+		b.expect(t, fmt.Sprintf("1:%d", i))
+	}
+	require.True(t, b.Send(1, frame("back")))
+	a.expect(t, "2:back")
+	assert.False(t, a.Send(3, frame("x")), "nobody is known there")
+	assert.False(t, a.Send(1, frame("x")), "a node does not talk to itself")
+	stats := a.Stats()
+	require.Len(t, stats, 1)
+	assert.True(t, stats[0].Up)
+	assert.Greater(t, stats[0].SentBytes, uint64(68000))
+}
+
+func TestNodeThatComesBackIsReachedAgain(t *testing.T) {
+	a, b := start(t, 1, "127.0.0.1:0", nil), start(t, 2, "127.0.0.1:0", nil)
+	a.reach(t, map[env.NodeID]*node{2: b})
+	require.True(t, a.Send(2, frame("one")))
+	b.expect(t, "1:one")
+	b.Close()
+	require.Eventually(t, func() bool { return !a.Send(2, frame("lost")) }, 5*time.Second, time.Millisecond, "a node that is down takes nothing")
+	b = start(t, 2, strings.TrimPrefix(b.url, "http://"), nil)
+	require.Eventually(t, func() bool { return a.Send(2, frame("two")) }, 5*time.Second, time.Millisecond)
+	b.expect(t, "1:two")
+}
+
+func TestStrangersAreRefusedByName(t *testing.T) {
+	a := start(t, 1, "127.0.0.1:0", nil)
+	other := start(t, 2, "127.0.0.1:0", func(o *Options) { o.Cluster = 8 })
+	third := start(t, 3, "127.0.0.1:0", nil)
+	other.reach(t, map[env.NodeID]*node{1: a})
+	require.NoError(t, third.Set(map[env.NodeID][]string{4: {a.url}}))
+	for _, c := range []struct {
+		n    *node
+		text string
+	}{{a, "another cluster"}, {other, "another cluster"}, {a, "another node"}, {third, "another cluster|another node|answers there"}} {
+		require.Eventually(t, func() bool {
+			for text := range strings.SplitSeq(c.text, "|") {
+				if strings.Contains(c.n.logged(), text) {
+					return true
+				}
+			}
+			return false
+		}, 5*time.Second, time.Millisecond, "%s in %s", c.text, c.n.logged())
+	}
+	assert.Empty(t, a.frames)
+}
+
+func TestGarbageEndsTheStreamOnly(t *testing.T) {
+	a, b := start(t, 1, "127.0.0.1:0", nil), start(t, 2, "127.0.0.1:0", nil)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: a program that dialed the wrong port\r\n\r\n"))
+	require.Eventually(t, func() bool { return strings.Contains(b.logged(), "malformed") }, 5*time.Second, time.Millisecond)
+	a.reach(t, map[env.NodeID]*node{2: b})
+	require.True(t, a.Send(2, frame("fine")))
+	b.expect(t, "1:fine")
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	hold := make(chan struct{})
+	a := start(t, 1, "127.0.0.1:0", func(o *Options) { o.QueueBytes = 1 << 20; o.WriteTimeout = time.Minute })
+	b := start(t, 2, "127.0.0.1:0", func(o *Options) {
+		o.QueueBytes = 1 << 20
+		o.Receive = func(env.NodeID, []byte) { <-hold }
+	})
+	defer close(hold)
+	a.reach(t, map[env.NodeID]*node{2: b})
+	sent := 0
+	require.Eventually(t, func() bool {
+		for a.Send(2, make([]byte, 64<<10)) {
+			sent++
+		}
+		time.Sleep(20 * time.Millisecond)
+		return !a.Send(2, make([]byte, 64<<10))
+	}, 10*time.Second, time.Millisecond)
+	assert.LessOrEqual(t, a.Stats()[0].QueuedBytes, 1<<20)
+	assert.Less(t, sent, 1000, "a node that takes nothing holds up a bounded number of bytes")
+}
+
+func TestStuckStreamIsGivenUp(t *testing.T) {
+	hold := make(chan struct{})
+	a := start(t, 1, "127.0.0.1:0", func(o *Options) { o.WriteTimeout = 50 * time.Millisecond })
+	b := start(t, 2, "127.0.0.1:0", func(o *Options) {
+		o.QueueBytes = 1
+		o.Receive = func(env.NodeID, []byte) { <-hold }
+	})
+	defer close(hold)
+	a.reach(t, map[env.NodeID]*node{2: b})
+	require.Eventually(t, func() bool {
+		a.Send(2, make([]byte, 8<<20))
+		return strings.Contains(a.logged(), "peer unreachable")
+	}, 10*time.Second, 5*time.Millisecond)
+}
+
+func TestSetIsIdempotentAndRefusesBadAddresses(t *testing.T) {
+	dials := 0
+	a := start(t, 1, "127.0.0.1:0", func(o *Options) {
+		o.RetryMin, o.RetryMax = time.Hour, time.Hour
+		o.Dial = func(context.Context, string) (net.Conn, error) { dials++; return nil, fmt.Errorf("no route") }
+	})
+	peers := map[env.NodeID][]string{2: {"http://192.0.2.1:2380"}}
+	require.NoError(t, a.Set(peers))
+	before := *a.senders.Load()
+	require.NoError(t, a.Set(peers))
+	assert.Equal(t, before, *a.senders.Load())
+	assert.ErrorContains(t, a.Set(map[env.NodeID][]string{2: {"http://host"}}), `peer 2: URL "http://host": want http://host:port`)
+	require.NoError(t, a.Set(nil))
+	assert.False(t, a.Send(2, frame("x")))
+	a.Close()
+	assert.LessOrEqual(t, dials, 1)
+}
