@@ -126,6 +126,10 @@ type Event struct {
 	Node    *Node
 	Prev    *Node // nil where nothing was there
 	Refresh bool  // takes an index and a place in the history, wakes nobody
+
+	// gone is the directory that a delete or expire event removed, as it was:
+	// it tells which watched keys existed inside. Nil for everything else.
+	gone *node
 }
 
 // Error is a refusal with its v2 API code. Index is the store's index at the

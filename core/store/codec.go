@@ -1,0 +1,270 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/invariant"
+)
+
+// codecVersion is the first byte of every encoded batch and list of commands.
+const codecVersion = 1
+
+// Flags of an encoded command. A command is its operation, the flags, key and
+// value as length and bytes, and then the fields that the flags announce, in
+// the order of the flags.
+const (
+	flagDir = 1 << iota
+	flagRecursive
+	flagRefresh
+	flagTTL
+	flagPrevValue
+	flagPrevIndex
+	flagID   // node and incarnation, number and settled
+	flagSame // number and settled; node and incarnation are those of the command before
+)
+
+// commandMin is the fewest bytes of an encoded command.
+const commandMin = 5
+
+// AppendBatch appends the encoding of b to dst: version, time, wall clock, and
+// the commands as AppendCommands puts them. Keys must be valid.
+func AppendBatch(dst []byte, b *Batch) []byte {
+	dst = append(dst, codecVersion)
+	dst = binary.AppendVarint(dst, int64(b.Time))
+	dst = binary.AppendVarint(dst, b.Wall)
+	return appendCommands(dst, b.Commands)
+}
+
+// AppendCommands appends the encoding of commands to dst. Keys must be valid.
+func AppendCommands(dst []byte, commands []Command) []byte {
+	return appendCommands(append(dst, codecVersion), commands)
+}
+
+func appendCommands(dst []byte, commands []Command) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(commands)))
+	var prev ID
+	for i := range commands {
+		c := &commands[i]
+		invariant.Check(ValidKey(c.Key), "store: command with the key %q", c.Key)
+		dst = appendCommand(dst, c, prev)
+		prev = c.ID
+	}
+	return dst
+}
+
+func appendCommand(dst []byte, c *Command, prev ID) []byte {
+	flags := c.flags(prev)
+	dst = append(dst, byte(c.Op), flags)
+	dst = appendText(dst, c.Key)
+	dst = appendText(dst, c.Value)
+	if flags&flagTTL != 0 {
+		dst = binary.AppendVarint(dst, int64(c.TTL))
+	}
+	if flags&flagPrevValue != 0 {
+		dst = appendText(dst, c.PrevValue)
+	}
+	if flags&flagPrevIndex != 0 {
+		dst = binary.AppendUvarint(dst, uint64(c.PrevIndex))
+	}
+	if flags&flagID != 0 {
+		dst = binary.BigEndian.AppendUint64(dst, uint64(c.ID.Node))
+		dst = binary.AppendUvarint(dst, c.ID.Incarnation)
+	}
+	if flags&(flagID|flagSame) != 0 {
+		dst = binary.AppendUvarint(dst, c.ID.Number)
+		dst = binary.AppendVarint(dst, int64(c.ID.Number-c.Settled))
+	}
+	return dst
+}
+
+func (c *Command) flags(prev ID) byte {
+	var flags byte
+	set := func(on bool, flag byte) {
+		if on {
+			flags |= flag
+		}
+	}
+	set(c.Dir, flagDir)
+	set(c.Recursive, flagRecursive)
+	set(c.Refresh, flagRefresh)
+	set(c.HasTTL, flagTTL)
+	set(c.PrevValue != "", flagPrevValue)
+	set(c.PrevIndex != 0, flagPrevIndex)
+	named := c.ID != (ID{}) || c.Settled != 0
+	same := c.ID.Node == prev.Node && c.ID.Incarnation == prev.Incarnation
+	set(named && !same, flagID)
+	set(named && same, flagSame)
+	return flags
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// DecodeBatch reads what AppendBatch wrote. The batch shares no memory with p.
+// Whatever p holds, the answer is a batch of valid commands or an error.
+func DecodeBatch(p []byte) (*Batch, error) {
+	d := decoder{rest: string(p)}
+	d.version()
+	b := &Batch{Time: Time(d.varint()), Wall: d.varint()}
+	b.Commands = d.commands()
+	if err := d.end(); err != nil {
+		return nil, fmt.Errorf("decode batch: %w", err)
+	}
+	return b, nil
+}
+
+// DecodeCommands reads what AppendCommands wrote, as DecodeBatch does.
+func DecodeCommands(p []byte) ([]Command, error) {
+	d := decoder{rest: string(p)}
+	d.version()
+	commands := d.commands()
+	if err := d.end(); err != nil {
+		return nil, fmt.Errorf("decode commands: %w", err)
+	}
+	return commands, nil
+}
+
+// decoder takes values off the front of rest. After the first error it gives
+// zeros; texts share the memory of rest.
+type decoder struct {
+	rest string
+	err  error
+}
+
+func (d *decoder) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+	d.rest = ""
+}
+
+func (d *decoder) end() error {
+	if d.err == nil && d.rest != "" {
+		return fmt.Errorf("%d bytes too many", len(d.rest))
+	}
+	return d.err
+}
+
+func (d *decoder) short() { d.fail(errors.New("cut short")) }
+
+func (d *decoder) version() {
+	if v := d.byte(); v != codecVersion {
+		d.fail(fmt.Errorf("version %d, want %d", v, codecVersion))
+	}
+}
+
+func (d *decoder) byte() byte {
+	if d.rest == "" {
+		d.short()
+		return 0
+	}
+	b := d.rest[0]
+	d.rest = d.rest[1:]
+	return b
+}
+
+func (d *decoder) uvarint() uint64 {
+	var v uint64
+	for shift := 0; shift < 70; shift += 7 {
+		b := d.byte()
+		if shift == 63 && b > 1 {
+			break
+		}
+		v |= uint64(b&0x7f) << shift
+		if b < 0x80 {
+			return v
+		}
+	}
+	d.fail(errors.New("number over 64 bits"))
+	return 0
+}
+
+func (d *decoder) varint() int64 {
+	v := d.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
+}
+
+func (d *decoder) uint64() uint64 {
+	var v uint64
+	for range 8 {
+		v = v<<8 | uint64(d.byte())
+	}
+	return v
+}
+
+func (d *decoder) text() string {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)) {
+		d.short()
+		return ""
+	}
+	s := d.rest[:n]
+	d.rest = d.rest[n:]
+	return s
+}
+
+func (d *decoder) commands() []Command {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)/commandMin) {
+		d.short()
+		return nil
+	}
+	if n == 0 {
+		return nil
+	}
+	commands := make([]Command, 0, min(n, 1024))
+	var prev ID
+	for i := uint64(0); i < n && d.err == nil; i++ {
+		commands = append(commands, d.command(prev))
+		prev = commands[i].ID
+	}
+	return commands
+}
+
+func (d *decoder) command(prev ID) Command {
+	c := Command{Op: Op(d.byte())}
+	flags := d.byte()
+	c.Key, c.Value = d.text(), d.text()
+	c.Dir = flags&flagDir != 0
+	c.Recursive = flags&flagRecursive != 0
+	c.Refresh = flags&flagRefresh != 0
+	c.HasTTL = flags&flagTTL != 0
+	if c.HasTTL {
+		c.TTL = time.Duration(d.varint())
+	}
+	if flags&flagPrevValue != 0 {
+		c.PrevValue = d.text()
+	}
+	if flags&flagPrevIndex != 0 {
+		c.PrevIndex = Index(d.uvarint())
+	}
+	if flags&flagSame != 0 {
+		c.ID = ID{Node: prev.Node, Incarnation: prev.Incarnation}
+	}
+	if flags&flagID != 0 {
+		c.ID = ID{Node: env.NodeID(d.uint64()), Incarnation: d.uvarint()}
+	}
+	if flags&(flagID|flagSame) != 0 {
+		c.ID.Number = d.uvarint()
+		c.Settled = c.ID.Number - uint64(d.varint())
+	}
+	d.valid(&c)
+	return c
+}
+
+func (d *decoder) valid(c *Command) {
+	if d.err != nil {
+		return
+	}
+	if c.Op < OpSet || c.Op > OpCompareAndDelete {
+		d.fail(fmt.Errorf("unknown operation %d", c.Op))
+	}
+	if !ValidKey(c.Key) {
+		d.fail(fmt.Errorf("not a clean key: %.100q", c.Key))
+	}
+}
