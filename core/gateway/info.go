@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/store"
 )
 
 // Member is one machine that votes.
@@ -53,22 +54,9 @@ type Info struct {
 	LeaderUptime time.Duration // how long Leader has been known
 	Received     uint64        // append messages received from leaders
 	Sent         uint64        // append messages sent
-	Store        Counters
-	Followers    []Progress // on the leader only
-}
-
-// Counters count the store's operations since the member started. The gateway
-// adds the reads that it answered itself.
-type Counters struct {
-	GetsSuccess, GetsFail                         uint64
-	SetsSuccess, SetsFail                         uint64
-	DeleteSuccess, DeleteFail                     uint64
-	UpdateSuccess, UpdateFail                     uint64
-	CreateSuccess, CreateFail                     uint64
-	CompareAndSwapSuccess, CompareAndSwapFail     uint64
-	CompareAndDeleteSuccess, CompareAndDeleteFail uint64
-	ExpireCount                                   uint64
-	Watchers                                      uint64
+	Store        store.Stats   // reads are counted by the gateway itself
+	Watchers     uint64        // watches on the store, of clients and of this member
+	Followers    []Progress    // on the leader only
 }
 
 // Progress is how one follower keeps up, as its leader sees it. Latencies are

@@ -236,11 +236,11 @@ func cleanPath(req *Request) (string, error) {
 	if !strings.HasSuffix(p, "/") {
 		return "", redirect(req, short)
 	}
-	if p[:len(p)-1] == short {
-		return p, nil
-	}
 	if short != "/" {
-		short += "/"
+		short += "/" // a slash at the end is kept, and dropped later
+	}
+	if p == short {
+		return p, nil
 	}
 	return "", redirect(req, short)
 }
