@@ -1,0 +1,73 @@
+package replica
+
+import (
+	"slices"
+
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/peer"
+)
+
+// link is the connection with one other replica.
+type link struct {
+	id    env.NodeID
+	codec *peer.Link
+	heard uint64 // tick of the last frame
+}
+
+// link finds the connection with id, or makes one.
+func (r *Replica) link(id env.NodeID) *link {
+	i, found := slices.BinarySearchFunc(r.peers, id, func(l *link, id env.NodeID) int {
+		switch {
+		case l.id < id:
+			return -1
+		case l.id > id:
+			return 1
+		default:
+			return 0
+		}
+	})
+	if !found {
+		codec := peer.NewLink(peer.Config{Cluster: r.cfg.Cluster, Self: r.cfg.ID, Peer: id, Incarnation: r.incarnation})
+		r.peers = slices.Insert(r.peers, i, &link{id: id, codec: codec})
+	}
+	return r.peers[i]
+}
+
+// post puts a message into the turn's frame for a peer. Before the incarnation is
+// durable nothing may be said.
+func (r *Replica) post(to env.NodeID, kind byte, payload []byte) {
+	if !r.ready || to == 0 || to == r.cfg.ID {
+		return
+	}
+	l := r.link(to)
+	if l.codec.Add(kind, payload) {
+		return
+	}
+	r.sendFrame(l)
+	if !l.codec.Add(kind, payload) {
+		r.env.Log.Log(env.Warn, "message too long to be sent", "to", to, "bytes", len(payload))
+	}
+}
+
+// sendFrames sends what the turn said, and tells raft of the peers that did not
+// get it.
+func (r *Replica) sendFrames() {
+	for _, l := range r.peers {
+		r.sendFrame(l)
+	}
+}
+
+func (r *Replica) sendFrame(l *link) {
+	frame := l.codec.Frame()
+	if frame == nil {
+		return
+	}
+	if !r.env.Net.Send(l.id, frame) && r.role == Leader && !r.inert() {
+		r.raft.ReportUnreachable(uint64(l.id))
+	}
+}
+
+// forget drops the connection with a member that left.
+func (r *Replica) forget(id env.NodeID) {
+	r.abandonTransfer(id, "member removed")
+}
