@@ -1,14 +1,12 @@
 package gateway
 
 import (
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/store"
 )
 
@@ -198,5 +196,3 @@ func (s *server) skip(n store.Index) {
 		s.do("PUT /v2/keys/_skip value=x")
 	}
 }
-
-func keyOf(id env.NodeID) string { return url.PathEscape(id.String()) }

@@ -1,0 +1,39 @@
+//go:build planted
+
+package gateway
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/keelson/keelson/core/planted"
+)
+
+func plant(t *testing.T, b planted.Bug) {
+	planted.Active = b
+	t.Cleanup(func() { planted.Active = planted.None })
+}
+
+func TestPlantedWatchRepeats(t *testing.T) {
+	plant(t, planted.WatchRepeats)
+	s := newServer(Options{})
+	r := s.start(t, "GET /v2/keys/foo?wait=true&stream=true&waitIndex=3")
+	for range 3 {
+		s.do("PUT /v2/keys/foo value=x")
+	}
+	assert.Len(t, r.chunks, 3, "two of them are from before the start")
+}
+
+func TestPlantedWatchDropsSilently(t *testing.T) {
+	plant(t, planted.WatchDropsSilently)
+	s := newServer(Options{})
+	r := s.start(t, "GET /v2/keys/foo?wait=true&stream=true")
+	s.do("PUT /v2/keys/foo value=1")
+	r.room = 0
+	s.do("PUT /v2/keys/foo value=2")
+	r.room = -1
+	s.do("PUT /v2/keys/foo value=3")
+	assert.Len(t, r.chunks, 2)
+	assert.Zero(t, r.ended, "nothing tells the reader")
+}
