@@ -1,22 +1,27 @@
 package node
 
 import (
+	"cmp"
+	"fmt"
+	"io"
 	"time"
 
+	"github.com/keelson/keelson/core/control"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
+	"github.com/keelson/keelson/core/replica"
 	"github.com/keelson/keelson/core/store"
 )
 
-// Config is what a node is told at start. ID, Cluster and Members are required
-// and must be the same at each start; the zero value of everything else is the
-// default that its comment names.
+// Config is what a node is told at start. ID, Cluster, Members and Fatal are
+// required and must be the same at each start; the zero value of everything else
+// is the default that its comment names.
 type Config struct {
 	Name    string
 	ID      env.NodeID
 	Cluster uint64
-	// Members are the voters of the first start, this node among them. They
-	// decide nothing once the node has a log.
+	// Members are the voters of the first start, this node among them. Later
+	// they only tell where members are that have not said so themselves.
 	Members []gateway.Member
 	// Join says that the node was added to a cluster that runs already: it
 	// starts without a vote and waits for the leader to bring it up.
@@ -35,8 +40,14 @@ type Config struct {
 	SnapshotEntries uint64
 	// TailEntries are kept in memory behind a snapshot for slow followers; 5000.
 	TailEntries uint64
+	// SegmentBytes is the size of a file of the log; 16 MiB.
+	SegmentBytes int
+	// ChunkBytes is the size of one piece of a snapshot sent to another; 64 KiB.
+	ChunkBytes int
+	// BatchBytes bounds the commands that share one entry of the log; 1 MiB.
+	BatchBytes int
 	// PendingMax and PendingBytesMax bound the commands that wait for an
-	// outcome: 16384 and 64 MiB.
+	// outcome: 16384 and 64 MiB. PendingMax bounds waiting reads, too.
 	PendingMax      int
 	PendingBytesMax int
 	// Timeout bounds a write or a linearizable read; 5 s and two election timeouts.
@@ -46,48 +57,278 @@ type Config struct {
 	Fatal func(error)
 }
 
+func (c *Config) fill() error {
+	if c.Fatal == nil {
+		return fmt.Errorf("node: configure %v: no function for fatal errors", c.ID)
+	}
+	c.Tick = cmp.Or(c.Tick, 100*time.Millisecond)
+	c.ElectionTicks = cmp.Or(c.ElectionTicks, 10)
+	c.BatchBytes = cmp.Or(c.BatchBytes, 1<<20)
+	c.PendingMax = cmp.Or(c.PendingMax, 16384)
+	c.PendingBytesMax = cmp.Or(c.PendingBytesMax, 64<<20)
+	c.Timeout = cmp.Or(c.Timeout, 5*time.Second+2*c.election())
+	return nil
+}
+
+func (c *Config) election() time.Duration { return c.Tick * time.Duration(c.ElectionTicks) }
+
 // Status is what a node knows about itself, for checkers and people.
 type Status struct {
 	ID          env.NodeID
 	Role        gateway.Role
 	Leader      env.NodeID // 0 where none is known
 	Term        uint64
+	Vote        env.NodeID
 	Commit      uint64 // raft index
 	Applied     uint64 // raft index
+	First, Last uint64 // raft indexes of the entries in memory
+	Snapshot    uint64 // raft index of the last durable snapshot
 	Index       store.Index
 	Incarnation uint64
+	Voters      []env.NodeID
+	Learners    []env.NodeID
 	Pending     int  // commands of this node's clients without an outcome
+	Reads       int  // linearizable reads without an answer
+	Watches     int  // open watches
+	Ready       bool // takes part in its cluster
+	Full        bool // the disk is full
 	Dead        bool // after Fatal
 	Removed     bool // taken out of the cluster
 }
 
 // Node is one machine of a cluster.
 type Node struct {
-	cfg Config
-	env *env.Env
+	cfg       Config
+	env       *env.Env
+	replica   *replica.Replica
+	mux       *gateway.Mux
+	store     *store.Store
+	watchers  *store.Watchers
+	events    []*store.Event // applied in this turn, not told to watchers yet
+	outcomes  []outcome      // results of this turn, not told to clients yet
+	restored  bool           // the state was replaced in this turn
+	commands  commands       // of this node's clients
+	forwarded forwarded      // of other nodes' clients, on the leader
+	reads     reads
+	base      timeBase
+	keeper    *control.Keeper
+	publisher *publisher
+	info      infoCache
+	wake      wake
+	dead      error
+	stopped   bool
 }
 
 // Open brings a node up from what its disk holds.
-func Open(cfg Config, e *env.Env) (*Node, error) { return &Node{cfg: cfg, env: e}, nil }
+func Open(cfg Config, e *env.Env) (*Node, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, env: e, store: store.New(), watchers: store.NewWatchers(), keeper: control.NewKeeper(e)}
+	n.mux = gateway.New(n, gateway.Options{ReadDefaultLocal: cfg.ReadDefaultLocal, Version: cfg.Version})
+	n.info.started = e.Clock.Wall().UnixNano()
+	n.publisher = newPublisher(n)
+	var voters []env.NodeID
+	for _, m := range cfg.Members {
+		voters = append(voters, m.ID)
+	}
+	r, err := replica.Open(replica.Config{
+		ID: cfg.ID, Cluster: cfg.Cluster, Voters: voters, Join: cfg.Join,
+		Tick: cfg.Tick, ElectionTicks: cfg.ElectionTicks, SegmentBytes: cfg.SegmentBytes,
+		SnapshotBytes: cfg.SnapshotBytes, SnapshotEntries: cfg.SnapshotEntries, TailEntries: cfg.TailEntries, ChunkBytes: cfg.ChunkBytes,
+		OnMessage: n.message, OnRestore: n.replaced, Fatal: n.die,
+	}, e, (*machine)(n))
+	if err != nil {
+		return nil, fmt.Errorf("node %v: %w", cfg.ID, err)
+	}
+	n.replica = r
+	n.commands.first, n.commands.next = 1, 1
+	n.restored = false // nobody watches yet
+	return n, nil
+}
 
 // Receive takes a frame that another node sent.
-func (n *Node) Receive(from env.NodeID, frame []byte) {}
+func (n *Node) Receive(from env.NodeID, frame []byte) {
+	if !n.inert() {
+		n.replica.Receive(from, frame)
+	}
+}
 
 // Serve answers one request of a client. Cancel says that nobody waits for the
 // answer any more; after it, r is not touched.
-func (n *Node) Serve(req *gateway.Request, r gateway.Responder) (cancel func()) { return func() {} }
+func (n *Node) Serve(req *gateway.Request, r gateway.Responder) (cancel func()) {
+	return n.mux.Serve(req, r)
+}
+
+// Mux is the HTTP surface of the node, for what a driver may do outside the loop.
+func (n *Node) Mux() *gateway.Mux { return n.mux }
+
+// flushPasses bounds how often a turn goes round: what is applied may call for
+// commands, which may be applied at once where one member is alone.
+const flushPasses = 4
 
 // Flush ends a turn: everything that the inputs since the last one call for is
 // done or under way when it returns.
-func (n *Node) Flush() {}
+func (n *Node) Flush() {
+	if n.stopped {
+		return
+	}
+	for range flushPasses {
+		n.pump()
+		n.replica.Advance()
+		if !n.deliver() {
+			break
+		}
+	}
+	n.keep()
+	n.publisher.look()
+	n.pump()
+	n.replica.Flush()
+	n.deliver()
+	n.arm()
+}
+
+// deliver tells watchers and clients what was applied since the last call, and
+// whether there was anything.
+func (n *Node) deliver() bool {
+	if n.restored {
+		n.restored = false
+		n.mux.Restored()
+	}
+	events, outcomes := n.events, n.outcomes
+	n.events, n.outcomes = nil, nil
+	for _, e := range events {
+		n.watchers.Notify(e)
+	}
+	for _, o := range outcomes {
+		o.done(o.result)
+	}
+	return len(events)+len(outcomes) > 0
+}
 
 // Stop hands leadership over if this node leads, answers what is pending with
 // an error and calls done in this or a later turn. The driver keeps calling the
 // node until then.
-func (n *Node) Stop(done func()) {}
+func (n *Node) Stop(done func()) {
+	n.replica.Stop(func() {
+		n.stopped = true
+		n.keeper.Stop()
+		n.publisher.stop()
+		n.wake.stop()
+		n.failAll(causeStopped)
+		n.mux.Stop()
+		done()
+	})
+}
 
-// View is the store as this node has applied it.
-func (n *Node) View() *store.View { return nil }
+// die is told by the replica that nothing more can be done.
+func (n *Node) die(err error) {
+	if n.dead != nil {
+		return
+	}
+	n.dead = err
+	n.keeper.Stop()
+	n.wake.stop()
+	n.cfg.Fatal(err)
+}
+
+// inert tells that the node takes nothing more.
+func (n *Node) inert() bool { return n.stopped || n.dead != nil }
+
+// View is the store as this node has applied it. It is the same value until
+// something changes, and may be read anywhere.
+func (n *Node) View() *store.View { return n.store.View() }
+
+// Chain is the rolling hash over everything applied, for checkers: nodes that
+// have applied equally much must agree on it.
+func (n *Node) Chain() uint64 { return n.store.Chain() }
+
+// Store is the node's state, for checkers on the loop.
+func (n *Node) Store() *store.Store { return n.store }
+
+// Replica is the node's part in the consensus, for checkers on the loop.
+func (n *Node) Replica() *replica.Replica { return n.replica }
 
 // Status tells what the node knows about itself.
-func (n *Node) Status() Status { return Status{} }
+func (n *Node) Status() Status {
+	s := n.replica.Status()
+	return Status{
+		ID: n.cfg.ID, Role: role(s.Role), Leader: s.Leader, Term: s.Term, Vote: s.Vote,
+		Commit: s.Commit, Applied: s.Applied, First: s.First, Last: s.Last, Snapshot: s.Snapshot,
+		Index: n.store.Index(), Incarnation: s.Incarnation, Voters: s.Voters, Learners: s.Learners,
+		Pending: n.commands.count, Reads: n.reads.count, Watches: n.watchers.Len(),
+		Ready: s.Ready, Full: s.Full, Dead: n.dead != nil, Removed: s.Removed,
+	}
+}
+
+func role(r replica.Role) gateway.Role {
+	switch r {
+	case replica.Leader:
+		return gateway.Leader
+	case replica.Candidate, replica.PreCandidate:
+		return gateway.Candidate
+	default:
+		return gateway.Follower
+	}
+}
+
+// machine is the node as the replica's state machine.
+type machine Node
+
+// Apply changes the store by one entry: time moves, then the commands follow.
+func (m *machine) Apply(index uint64, entry []byte) {
+	n := (*Node)(m)
+	b, err := store.DecodeBatch(entry)
+	if err != nil {
+		n.die(fmt.Errorf("node: apply entry %d: %w", index, err))
+		return
+	}
+	if n.dead != nil {
+		return
+	}
+	results := n.store.Apply(b, n.emit)
+	for i := range b.Commands {
+		id := &b.Commands[i].ID
+		if results[i].Copy {
+			n.env.Rare.Mark("node: copy of a command ignored")
+		}
+		if id.Node == n.cfg.ID && id.Incarnation == n.replica.Incarnation() {
+			n.finish(id.Number, results[i])
+		}
+	}
+}
+
+func (n *Node) emit(e *store.Event) {
+	n.events = append(n.events, e)
+	n.info.saw(e)
+}
+
+// Snapshot gives the store as it is.
+func (m *machine) Snapshot() replica.Snapshot { return m.store.View() }
+
+// Restore replaces the store.
+func (m *machine) Restore(r io.Reader) error {
+	s, err := store.Load(r)
+	if err != nil {
+		return err
+	}
+	m.store = s
+	m.info.stale = true
+	return nil
+}
+
+// replaced follows a state that came from the leader. Results of commands in
+// between are not in it; only that they were applied.
+func (n *Node) replaced() {
+	n.restored = true
+	n.events = nil // the history of the new state holds them
+	n.lostResults()
+}
+
+// message takes what another node sent to this one.
+func (n *Node) message(from env.NodeID, payload []byte) { n.takeForwarded(from, payload) }
+
+// After implements gateway.Alarm.
+func (n *Node) After(d time.Duration, fn func()) (stop func()) {
+	return n.env.Clock.After(d, fn).Stop
+}

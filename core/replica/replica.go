@@ -36,10 +36,12 @@ type Replica struct {
 	applied     uint64 // Invariant: applied <= commit
 	appliedTerm uint64
 	conf        *raftpb.ConfState
-	removed     []env.NodeID // members that left, by ID; they never come back
-	gone        bool         // this replica is one of them
-	confPending uint64       // index of the last change of members proposed here
-	full        bool         // the disk was full at the last tick
+	removed     []env.NodeID      // members that left, by ID; they never come back
+	gone        bool              // this replica is one of them
+	votersOf    *raftpb.ConfState // what voters was made from
+	voters      []env.NodeID
+	confPending uint64 // index of the last change of members proposed here
+	full        bool   // the disk was full at the last tick
 
 	ticks      uint64
 	silent     int // ticks without a sign of the leader
@@ -394,6 +396,21 @@ func (r *Replica) Incarnation() uint64 { return r.incarnation }
 
 // Ready tells whether the incarnation may be used.
 func (r *Replica) Ready() bool { return r.ready && !r.inert() }
+
+// Full tells whether the disk has no room for the log.
+func (r *Replica) Full() bool { return r.journal.log.Full() }
+
+// Role is the replica's part in the consensus.
+func (r *Replica) Role() Role { return r.role }
+
+// Voters lists the members that vote, by ID. The same slice is given until they
+// change; the caller must not change it.
+func (r *Replica) Voters() []env.NodeID {
+	if r.votersOf != r.conf {
+		r.votersOf, r.voters = r.conf, nodeIDs(r.conf.GetVoters())
+	}
+	return r.voters
+}
 
 // Applied is the index of the last entry applied.
 func (r *Replica) Applied() uint64 { return r.applied }
