@@ -498,8 +498,8 @@ func (s *Store) expire() {
 }
 
 func (s *Store) due(l *lease) bool {
-	if planted.On(planted.TTLByWallClock) {
-		return l.expires <= s.wall
+	if planted.On(planted.TTLByWallClock) && l.expires <= s.wall {
+		return true
 	}
 	return l.deadline <= s.time
 }

@@ -58,15 +58,17 @@ func (v *View) listPage(p *page, to []*Node, key string, recursive bool) []*Node
 		}
 		return to
 	}
-	for _, n := range p.items {
+	nodes := make([]Node, len(p.items)) // one allocation for all of them
+	for i, n := range p.items {
 		if hidden(n.name()) {
 			continue
 		}
-		shown := n.show(join(key, n.name()), v.time)
+		shown := &nodes[i]
+		*shown = n.show(join(key, n.name()), v.time)
 		if recursive && shown.Dir {
 			shown.Nodes = v.list(n, shown.Key, true)
 		}
-		to = append(to, &shown)
+		to = append(to, shown)
 	}
 	return to
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -166,9 +167,9 @@ func (at *watched) collect(to []*Watch, recursiveOnly bool) []*Watch {
 // inside collects the watches below at on keys that existed in the removed
 // directory.
 func (at *watched) inside(gone *node, to []*Watch) []*Watch {
-	//lint:commutative woken sorts what is collected
-	for name, kid := range at.kids {
+	for _, name := range slices.Sorted(maps.Keys(at.kids)) {
 		if n := gone.children().get(name); n != nil {
+			kid := at.kids[name]
 			to = kid.inside(n, kid.collect(to, false))
 		}
 	}
@@ -178,7 +179,7 @@ func (at *watched) inside(gone *node, to []*Watch) []*Watch {
 func sorted(ws []*Watch) []*Watch {
 	order := func(a, b *Watch) int { return cmp.Compare(a.seq, b.seq) }
 	if !slices.IsSortedFunc(ws, order) {
-		slices.SortFunc(ws, order) // total: seq is unique
+		slices.SortStableFunc(ws, order)
 	}
 	return ws
 }
