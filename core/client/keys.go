@@ -216,10 +216,24 @@ func decodeEvent(text []byte) (*Event, error) {
 	if err := json.Unmarshal(text, &e); err != nil {
 		return nil, fmt.Errorf("client: answer is not JSON of the keys API: %w", err)
 	}
-	if e.Node == nil {
-		return nil, fmt.Errorf("client: answer without a node: %.100q", text)
+	if !whole(e.Node) {
+		return nil, fmt.Errorf("client: answer with a node missing: %.100q", text)
 	}
 	return &e, nil
+}
+
+// whole says that a node and all below it are there, so that nobody stumbles
+// over a null in a server's JSON.
+func whole(n *Node) bool {
+	if n == nil {
+		return false
+	}
+	for _, child := range n.Nodes {
+		if !whole(child) {
+			return false
+		}
+	}
+	return true
 }
 
 func indexOf(header map[string]string) (uint64, error) {
