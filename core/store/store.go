@@ -394,35 +394,41 @@ func (s *Store) take(action Action, key string, old *node) *Event {
 }
 
 // forget drops the deadlines of all that is below n, and counts it.
-func (s *Store) forget(n *node) int {
-	if n.children() == nil {
-		return 0
+func (s *Store) forget(n *node) (count int) {
+	if planted.On(planted.MapOrderLeaks) {
+		s.leakOrder(n)
 	}
 	var w walk
 	w.enter(n)
-	count := 0
-	seen := map[string]bool{}
 	for {
 		kid, left := w.next()
-		if kid != nil {
+		switch {
+		case kid != nil:
 			count++
 			s.leases.remove(kid.lease())
-			if planted.On(planted.MapOrderLeaks) {
-				seen[kid.name()] = true
-			}
-			continue
+		case !left:
+			return count
 		}
-		if !left {
+	}
+}
+
+// leakOrder is planted bug 12: what is removed enters the chain in the order of
+// a map, as if events or effects were made while ranging over one.
+func (s *Store) leakOrder(n *node) {
+	names := map[string]bool{}
+	var w walk
+	for w.enter(n); ; {
+		kid, left := w.next()
+		if kid != nil {
+			names[kid.name()] = true
+		} else if !left {
 			break
 		}
 	}
-	if planted.On(planted.MapOrderLeaks) {
-		//lint:commutative it is not: this is planted bug 12
-		for name := range seen {
-			s.chain.text(name)
-		}
+	//lint:commutative it is not, on purpose: this is a planted bug
+	for name := range names {
+		s.chain.text(name)
 	}
-	return count
 }
 
 // makeDirs gives the directory at key, to be changed in place; those missing are
