@@ -159,15 +159,13 @@ func escapeRune(r rune, size int) string {
 	return ""
 }
 
+// appendEscape writes backspace and form feed as \u0008 and \u000c, as the
+// original does; later versions of encoding/json have shorter forms.
 func appendEscape(dst []byte, c byte) []byte {
 	const hex = "0123456789abcdef"
 	switch c {
 	case '"', '\\':
 		return append(dst, '\\', c)
-	case '\b':
-		return append(dst, '\\', 'b')
-	case '\f':
-		return append(dst, '\\', 'f')
 	case '\n':
 		return append(dst, '\\', 'n')
 	case '\r':
