@@ -1,0 +1,308 @@
+package httpd
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/keelson/keelson/core/gateway"
+)
+
+const (
+	bufSize   = 4 << 10
+	bufKept   = 64 << 10 // a larger buffer is given up after the request
+	bodyPlain = 1 << 20  // a longer body is for net/http to read
+	bodyApart = 16 << 10 // a longer answer is not copied behind its head
+)
+
+// conn is one connection of a client, read by the goroutine of run.
+type conn struct {
+	server *Server
+	nc     net.Conn
+	raw    syscall.RawConn // nil where bytes cannot be written without waiting
+
+	buf      []byte // what was read and not used yet is buf[from:to]
+	from, to int
+	out      []byte
+	deadline time.Time // of reads, as last set
+
+	head head
+	req  gateway.Request
+	x    atomic.Pointer[exchange] // of this request or the next
+
+	busy   atomic.Bool            // a request is under way
+	stream atomic.Pointer[stream] // the watch under way
+	gone   atomic.Bool
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{server: s, nc: nc, buf: make([]byte, bufSize)}
+	c.x.Store(newExchange(s, c))
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		c.raw, _ = tcp.SyscallConn()
+	}
+	return c
+}
+
+// run serves one request after the other.
+func (c *conn) run() {
+	defer c.server.forget(c)
+	for {
+		switch c.readHead() {
+		case unfinished:
+			c.nc.Close()
+			return
+		case unusual:
+			c.handOver()
+			return
+		}
+		if !c.readBody() || !c.serve() {
+			c.nc.Close()
+			return
+		}
+		c.busy.Store(false)
+		c.tidy()
+	}
+}
+
+// readHead reads until the head of a request is there; unfinished says that the
+// connection is over before.
+func (c *conn) readHead() verdict {
+	for {
+		if c.to > c.from {
+			c.busy.Store(true)
+			if v := parseHead(c.buf[c.from:c.to], &c.head); v != unfinished {
+				if v == plain && c.head.length > bodyPlain {
+					return unusual
+				}
+				return v
+			}
+		}
+		if !c.fill() {
+			return unfinished
+		}
+	}
+}
+
+// fill reads more into the buffer. The limits are those of a head and of an idle
+// connection; the deadline is moved only now and then, which is cheaper than at
+// each request.
+func (c *conn) fill() bool {
+	limit := c.server.opts.IdleTimeout
+	now := time.Now()
+	left := c.deadline.Sub(now)
+	switch {
+	case c.to > c.from && left > c.server.opts.HeadTimeout:
+		limit = c.server.opts.HeadTimeout
+		c.setReadDeadline(now.Add(limit))
+	case c.to == c.from && left < limit/2:
+		c.setReadDeadline(now.Add(limit))
+	}
+	return c.read()
+}
+
+func (c *conn) setReadDeadline(t time.Time) {
+	c.deadline = t
+	c.nc.SetReadDeadline(t)
+}
+
+// read takes what there is, making room first.
+func (c *conn) read() bool {
+	if c.to == len(c.buf) {
+		c.room(1)
+	}
+	n, err := c.nc.Read(c.buf[c.to:])
+	c.to += n
+	return err == nil && n > 0
+}
+
+// room makes sure that n more bytes fit behind what was read.
+func (c *conn) room(n int) {
+	have := c.to - c.from
+	if len(c.buf)-c.to >= n {
+		return
+	}
+	next := c.buf
+	if have+n > len(c.buf) {
+		next = make([]byte, max(2*len(c.buf), have+n))
+	}
+	copy(next, c.buf[c.from:c.to])
+	c.buf, c.from, c.to = next, 0, have
+}
+
+// readBody reads until the whole body is in the buffer and fills in the request.
+func (c *conn) readBody() bool {
+	want := c.head.size + int(c.head.length)
+	if missing := want - (c.to - c.from); missing > 0 {
+		c.room(missing)
+		c.setReadDeadline(time.Now().Add(c.server.opts.BodyTimeout))
+		if _, err := io.ReadFull(c.nc, c.buf[c.to:c.to+missing]); err != nil {
+			return false
+		}
+		c.to += missing
+	}
+	c.req = gateway.Request{
+		Method:      c.head.method,
+		Path:        c.head.path,
+		Query:       c.head.query,
+		ContentType: c.head.contentType,
+		Body:        c.buf[c.from+c.head.size : c.from+want],
+	}
+	c.from += want
+	return true
+}
+
+// tidy makes the buffer ready for the next request.
+func (c *conn) tidy() {
+	if c.from < c.to {
+		return
+	}
+	c.from, c.to = 0, 0
+	if len(c.buf) > bufKept {
+		c.buf = make([]byte, bufSize)
+	}
+}
+
+// serve answers the request. False says that the connection is over.
+func (c *conn) serve() bool {
+	r := c.server.localRead(&c.req)
+	if r == nil {
+		var op *gateway.Operation
+		if op, r = c.server.parse(&c.req); r == nil {
+			r = c.ask(op)
+		}
+	}
+	if r == nil {
+		return false
+	}
+	c.server.observe(c.head.method, r.Status)
+	if r.More {
+		return c.watch(r)
+	}
+	return c.write(r)
+}
+
+// ask waits for the node's answer; nil says that there will be none. Until then
+// the request's memory is the loop's as well.
+func (c *conn) ask(op *gateway.Operation) *gateway.Reply {
+	x := c.x.Load()
+	x.reply, x.stream, x.cancel = nil, nil, nil
+	if !x.ask(&c.req, op) {
+		return stopped()
+	}
+	<-x.ready
+	if c.gone.Load() {
+		return nil
+	}
+	return x.reply
+}
+
+// last reports whether the connection ends with this answer.
+func (c *conn) last() bool { return c.head.close || c.server.draining.Load() }
+
+func (c *conn) write(r *gateway.Reply) bool {
+	last := c.last()
+	c.out = appendHead(c.out[:0], r, last)
+	var err error
+	switch {
+	case len(r.Body) <= bodyApart:
+		c.out = append(c.out, r.Body...)
+		_, err = c.nc.Write(c.out)
+	default:
+		c.nc.SetWriteDeadline(time.Now().Add(c.server.opts.WriteTimeout + time.Duration(len(r.Body))*time.Microsecond))
+		pieces := net.Buffers{c.out, r.Body}
+		_, err = pieces.WriteTo(c.nc)
+		c.nc.SetWriteDeadline(time.Time{})
+	}
+	return err == nil && !last
+}
+
+// watch sends the head and leaves the rest to the stream, whose bytes are written
+// by whoever has them. This goroutine reads on meanwhile: that is how it learns
+// that the client went away, or what it asks for next.
+func (c *conn) watch(r *gateway.Reply) bool {
+	st := c.x.Load().stream
+	c.x.Store(newExchange(c.server, c)) // the old one may be called until it is dropped
+	c.stream.Store(st)
+	defer c.stream.Store(nil)
+	st.closing = c.last()
+	c.out = appendHead(c.out[:0], r, st.closing)
+	if _, err := c.nc.Write(c.out); err != nil {
+		st.quit()
+		return false
+	}
+	c.setReadDeadline(time.Time{})
+	st.begin()
+	for !st.isOver() {
+		if c.to-c.from >= headMax {
+			<-st.over
+			break
+		}
+		if !c.read() {
+			st.quit()
+			return false
+		}
+	}
+	return !st.failed() && !c.last()
+}
+
+// tryWrite writes what the socket takes at once.
+func (c *conn) tryWrite(p []byte) (n int, err error) {
+	if c.raw == nil {
+		return 0, nil
+	}
+	werr := c.raw.Write(func(fd uintptr) bool {
+		for {
+			n, err = syscall.Write(int(fd), p)
+			if err != syscall.EINTR {
+				return true
+			}
+		}
+	})
+	if err == syscall.EAGAIN {
+		return 0, nil
+	}
+	if err == nil {
+		err = werr
+	}
+	return max(n, 0), err
+}
+
+// handOver gives the connection, and what was read from it, to net/http.
+func (c *conn) handOver() {
+	c.nc.SetReadDeadline(time.Time{})
+	if !c.server.handed.give(&handedConn{Conn: c.nc, first: c.buf[c.from:c.to]}) {
+		c.nc.Close()
+	}
+}
+
+// closeIdle ends a connection that nothing is asked on.
+func (c *conn) closeIdle() {
+	st := c.stream.Load()
+	if !c.busy.Load() || st != nil && st.isOver() {
+		c.nc.Close()
+	}
+}
+
+// endWatch ends the body of a watch.
+func (c *conn) endWatch() {
+	if st := c.stream.Load(); st != nil {
+		st.leave()
+	}
+}
+
+// abandon ends the connection whatever it does.
+func (c *conn) abandon() {
+	c.gone.Store(true)
+	c.nc.Close()
+	signal(c.x.Load().ready)
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

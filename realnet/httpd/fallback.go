@@ -1,0 +1,188 @@
+package httpd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/keelson/keelson/core/gateway"
+)
+
+// errGone says that a client went away.
+var errGone = errors.New("the client is gone")
+
+// serveHTTP answers what net/http has read.
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if page := s.opts.Pages[r.URL.Path]; page != nil {
+		page.ServeHTTP(w, r)
+		return
+	}
+	if s.draining.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	req, err := s.requestOf(w, r)
+	if err != nil {
+		http.Error(w, "read body: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	if reply := s.localRead(req); reply != nil {
+		s.send(w, r, reply)
+		return
+	}
+	op, reply := s.parse(req)
+	if reply != nil {
+		s.send(w, r, reply)
+		return
+	}
+	x := newExchange(s, nil)
+	if !x.ask(req, op) {
+		s.send(w, r, stopped())
+		return
+	}
+	select {
+	case <-x.ready:
+	case <-r.Context().Done():
+		x.drop()
+		return
+	}
+	s.send(w, r, x.reply)
+	if x.stream != nil {
+		s.pour(w, r.Context(), x.stream)
+	}
+}
+
+// requestOf reads the body, up to the largest that the gateway takes.
+func (s *Server) requestOf(w http.ResponseWriter, r *http.Request) (*gateway.Request, error) {
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(time.Now().Add(s.opts.BodyTimeout))
+	body, err := io.ReadAll(io.LimitReader(r.Body, gateway.BodyMax+1))
+	control.SetReadDeadline(time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	req := &gateway.Request{Method: r.Method, ContentType: r.Header.Get("Content-Type"), Body: body}
+	if len(body) > gateway.BodyMax {
+		req.Body, req.BodyTooBig = nil, true
+	}
+	req.User, req.Password, _ = r.BasicAuth()
+	req.Path, req.Query, _ = strings.Cut(r.RequestURI, "?")
+	if !strings.HasPrefix(req.Path, "/") { // the absolute form, as proxies get it
+		req.Path, req.Query = r.URL.EscapedPath(), r.URL.RawQuery
+	}
+	return req, nil
+}
+
+// send writes the head of an answer, and its body if that is whole.
+func (s *Server) send(w http.ResponseWriter, r *http.Request, reply *gateway.Reply) {
+	s.observe(r.Method, reply.Status)
+	header := w.Header()
+	for _, h := range reply.Header {
+		header[h.Name] = append(header[h.Name], h.Value)
+	}
+	w.WriteHeader(reply.Status)
+	w.Write(reply.Body)
+}
+
+// pour writes chunks as they come.
+func (s *Server) pour(w http.ResponseWriter, ctx context.Context, st *stream) {
+	defer st.quit()
+	control := http.NewResponseController(w)
+	st.begin()
+	for {
+		control.Flush()
+		select {
+		case <-st.wake:
+		case <-s.leaving:
+			return
+		case <-ctx.Done():
+			return
+		}
+		chunks, last := st.takeAll()
+		control.SetWriteDeadline(time.Now().Add(s.opts.WriteTimeout))
+		for _, p := range chunks {
+			if _, err := w.Write(p); err != nil {
+				return
+			}
+		}
+		control.SetWriteDeadline(time.Time{})
+		if last {
+			return
+		}
+	}
+}
+
+// takeAll gives the chunks that wait.
+func (st *stream) takeAll() (chunks [][]byte, last bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	chunks, st.queue = st.queue, nil
+	return chunks, st.ended
+}
+
+// handedConn is a connection of which something was read already.
+type handedConn struct {
+	net.Conn
+	first []byte
+}
+
+// Read implements net.Conn.
+func (c *handedConn) Read(p []byte) (int, error) {
+	if len(c.first) > 0 {
+		n := copy(p, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// CloseWrite lets net/http end a connection without cutting off what it wrote.
+func (c *handedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// handedListener is where net/http accepts the connections handed to it.
+type handedListener struct {
+	conns chan net.Conn
+	over  chan struct{}
+	once  sync.Once
+}
+
+func newHandedListener() *handedListener {
+	return &handedListener{conns: make(chan net.Conn), over: make(chan struct{})}
+}
+
+func (l *handedListener) give(c net.Conn) bool {
+	select {
+	case l.conns <- c:
+		return true
+	case <-l.over:
+		return false
+	}
+}
+
+// Accept implements net.Listener.
+func (l *handedListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.over:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (l *handedListener) Close() error {
+	l.once.Do(func() { close(l.over) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (l *handedListener) Addr() net.Addr { return &net.TCPAddr{} }

@@ -1,0 +1,254 @@
+package httpd
+
+import (
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Bounds of one stream. A reader that was behindMax chunks behind before a turn
+// loses the stream in it; what one turn brings is bounded apart, because a burst
+// is not the reader's fault.
+const (
+	behindMax = 100
+	burstMax  = 10000
+)
+
+// stream is the body of an answer that goes on: a watch.
+//
+// The loop adds chunks. They are written after the turn by any goroutine, without
+// waiting; where the socket is full a goroutine of the stream's own takes over
+// until it has caught up. So a thousand watchers of one key cost a thousand
+// writes and wake nobody.
+type stream struct {
+	x       *exchange
+	closing bool          // the connection ends with the stream
+	wake    chan struct{} // for net/http: there is something to take
+	over    chan struct{} // closed when nothing more is written
+
+	inTurn bool // the loop's: it is in Server.moved
+
+	mu      sync.Mutex
+	queue   [][]byte
+	behind  int    // chunks that waited when the turn began
+	ended   bool   // no chunk follows
+	started bool   // the head is out
+	busy    bool   // somebody writes
+	rest    []byte // what the socket did not take
+	done    bool
+	err     error
+}
+
+func newStream(x *exchange) *stream {
+	st := &stream{x: x, over: make(chan struct{})}
+	if x.wire == nil {
+		st.wake = make(chan struct{}, 1)
+	}
+	x.server.watchers.Add(1)
+	return st
+}
+
+// add takes a chunk, on the loop.
+func (st *stream) add(p []byte) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.inTurn {
+		st.behind = len(st.queue)
+	}
+	if st.behind >= behindMax || len(st.queue) >= burstMax {
+		return false
+	}
+	if !st.done {
+		st.queue = append(st.queue, p)
+		st.mark()
+	}
+	return true
+}
+
+// end says that no chunk follows, on the loop.
+func (st *stream) end() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.done {
+		st.ended = true
+		st.mark()
+	}
+}
+
+func (st *stream) mark() {
+	if !st.inTurn {
+		st.inTurn = true
+		st.x.server.moved = append(st.x.server.moved, st)
+	}
+}
+
+// begin lets chunks go: the head is out.
+func (st *stream) begin() {
+	st.mu.Lock()
+	st.started = true
+	st.mu.Unlock()
+	var f framer
+	st.write(&f)
+}
+
+// leave ends the stream for the server's reasons.
+func (st *stream) leave() {
+	st.mu.Lock()
+	st.ended = true
+	st.mu.Unlock()
+	st.x.drop()
+	var f framer
+	st.write(&f)
+}
+
+// quit ends the stream because its reader is gone.
+func (st *stream) quit() {
+	st.x.drop()
+	st.finish(errGone)
+}
+
+func (st *stream) isOver() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.done
+}
+
+func (st *stream) failed() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.err != nil
+}
+
+// finish notes once that the stream is over.
+func (st *stream) finish(err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.done {
+		return
+	}
+	st.done, st.err, st.queue, st.rest = true, err, nil, nil
+	st.x.server.watchers.Add(-1)
+	close(st.over)
+	c := st.x.wire
+	switch {
+	case c == nil:
+	case err != nil || st.closing || st.x.server.draining.Load():
+		c.nc.Close()
+	default:
+		c.nc.SetReadDeadline(time.Now().Add(st.x.server.opts.IdleTimeout))
+	}
+}
+
+// writeStreams writes what a turn brought to some streams.
+func writeStreams(streams []*stream) {
+	var f framer
+	for _, st := range streams {
+		st.write(&f)
+	}
+}
+
+// write sends what waits, as far as the socket takes it at once.
+func (st *stream) write(f *framer) {
+	if st.wake != nil {
+		signal(st.wake)
+		return
+	}
+	p, last, ok := st.take(f)
+	if !ok {
+		return
+	}
+	n, err := st.x.wire.tryWrite(p)
+	switch {
+	case err != nil:
+		st.finish(err)
+	case n < len(p):
+		go st.push(p[n:], last)
+	case last:
+		st.finish(nil)
+	default:
+		st.release(f)
+	}
+}
+
+// take gives the bytes that are to be written, if nobody else writes: the caller
+// does until it calls finish or release. Last says that the body ends with them.
+func (st *stream) take(f *framer) (p []byte, last, ok bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.started || st.busy || st.done || len(st.queue) == 0 && !st.ended {
+		return nil, false, false
+	}
+	st.busy = true
+	p, st.queue = f.frame(st.queue, st.ended), st.queue[:0:0]
+	return p, st.ended, true
+}
+
+// release lets others write again, and writes what came meanwhile.
+func (st *stream) release(f *framer) {
+	st.mu.Lock()
+	st.busy = false
+	more := len(st.queue) > 0 || st.ended
+	st.mu.Unlock()
+	if more {
+		st.write(f)
+	}
+}
+
+// push writes p, waiting for the socket, and whatever follows until the reader
+// has caught up.
+func (st *stream) push(p []byte, last bool) {
+	nc := st.x.wire.nc
+	nc.SetWriteDeadline(time.Now().Add(st.x.server.opts.WriteTimeout))
+	_, err := nc.Write(p)
+	nc.SetWriteDeadline(time.Time{})
+	if err != nil || last {
+		st.finish(err)
+		return
+	}
+	var f framer
+	st.release(&f)
+}
+
+// framer lays out chunks as HTTP wants them. It remembers the last, which many
+// streams share.
+type framer struct {
+	chunk  []byte
+	ended  bool
+	framed []byte
+}
+
+const terminator = "0\r\n\r\n"
+
+// frame gives the bytes of some chunks, and the end of the body if ended. The
+// result is immutable.
+func (f *framer) frame(chunks [][]byte, ended bool) []byte {
+	if len(chunks) == 1 && f.framed != nil && ended == f.ended && isSame(chunks[0], f.chunk) {
+		return f.framed
+	}
+	size := len(terminator)
+	for _, p := range chunks {
+		size += len(p) + 20
+	}
+	out := make([]byte, 0, size)
+	for _, p := range chunks {
+		if len(p) == 0 {
+			continue // it would end the body
+		}
+		out = strconv.AppendInt(out, int64(len(p)), 16)
+		out = append(out, "\r\n"...)
+		out = append(out, p...)
+		out = append(out, "\r\n"...)
+	}
+	if ended {
+		out = append(out, terminator...)
+	}
+	if len(chunks) == 1 {
+		f.chunk, f.ended, f.framed = chunks[0], ended, out
+	}
+	return out
+}
+
+// isSame reports whether a and b are the same memory.
+func isSame(a, b []byte) bool {
+	return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0]
+}
