@@ -118,24 +118,42 @@ func (s *segment) readHeader(id Identity) error {
 	return checkOwner(segmentName(s.first), id, h.cluster, uint64(h.node))
 }
 
-// follow builds the chain. A segment that does not continue it is passed over: it
-// is void, or what comes before it is damaged, which judge tells apart.
+// follow builds the chain. It starts from nothing, or from a segment that needs
+// nothing before it; if there are several, the one that leads furthest is right:
+// the others are void, or what a removal left behind.
 func (r *recovery) follow() {
-	for _, s := range r.segs {
+	var best recovery
+	for i := -1; i < len(r.segs); i++ {
+		if i >= 0 && !r.startsAnew(r.segs[i]) {
+			continue
+		}
+		r.start(i)
+		if len(r.chain) > 0 && r.end().seq > best.end().seq {
+			best = *r
+		}
+	}
+	r.base, r.last, r.chain = best.base, best.last, best.chain
+}
+
+// start builds the chain from segment i on, or from nothing if i is negative. A
+// segment that does not continue it is passed over: it is void, or what comes
+// before it is damaged, which judge tells apart.
+func (r *recovery) start(i int) {
+	r.base, r.last, r.chain = place{}, position{}, nil
+	if i >= 0 {
+		r.base, r.last = r.segs[i].head.before, r.segs[i].head.last
+	}
+	for _, s := range r.segs[max(i, 0):] {
 		if s.head == nil {
 			continue
 		}
 		n, ok := r.find(s.head.before)
-		switch {
-		case ok:
-			r.chain = r.chain[:n]
-		case r.startsAnew(s):
-			r.chain, r.base, r.last = r.chain[:0], s.head.before, s.head.last
-		default:
+		if !ok {
 			continue
 		}
-		for i := range s.scan.Frames {
-			r.chain = append(r.chain, link{s, &s.scan.Frames[i]})
+		r.chain = r.chain[:n]
+		for k := range s.scan.Frames {
+			r.chain = append(r.chain, link{s, &s.scan.Frames[k]})
 		}
 	}
 }
@@ -155,7 +173,8 @@ func (r *recovery) find(p place) (int, bool) {
 // startsAnew says whether the log may begin with s: the segment before was
 // removed, and the snapshot covers all entries before.
 func (r *recovery) startsAnew(s *segment) bool {
-	return !r.has(s.head.before.file) && s.head.last.index <= r.snapIndex()
+	return s.head != nil && s.head.before.file > 0 && !r.has(s.head.before.file) &&
+		s.head.last.index <= r.snapIndex()
 }
 
 func (r *recovery) has(first uint64) bool {
@@ -195,12 +214,11 @@ func (r *recovery) judge() error {
 	if len(r.chain) > 0 {
 		return nil
 	}
-	// Nothing was removed before a first header was durable, and no snapshot was
-	// written.
-	if len(r.segs) > 0 && (r.segs[0].first > 1 || r.snap != nil) {
+	// No snapshot is written before a header is durable.
+	if r.snap != nil && len(r.segs) > 0 {
 		return r.blame()
 	}
-	if len(r.segs) == 0 && r.snap != nil {
+	if r.snap != nil {
 		return &RotError{File: segmentName(1), Seq: 1, Reason: "there is a snapshot but no log"}
 	}
 	return nil
@@ -214,8 +232,16 @@ func (r *recovery) cutTooFar() {
 	r.claim = min(r.claim, r.end().seq)
 }
 
-// blame finds the place that should continue the chain.
+// blame finds the place that should continue the chain, from the oldest start.
 func (r *recovery) blame() error {
+	for i := -1; i < len(r.segs); i++ {
+		if i >= 0 && !r.startsAnew(r.segs[i]) {
+			continue
+		}
+		if r.start(i); len(r.chain) > 0 {
+			break
+		}
+	}
 	end := r.end()
 	for _, s := range r.segs { // a header that later frames prove
 		if s.head == nil && s.first > end.seq && r.proven(s) {
@@ -324,11 +350,11 @@ func (c *replay) rewind(r *recovery, proven uint64) error {
 }
 
 func withoutHeader(f *Frame) []byte {
-	kind, _, rest, err := nextRecord(f.Records)
-	if len(f.Records) > 0 && err == nil && kind == kindHeader {
-		return rest
+	if len(f.Records) == 0 || f.Records[0] != kindHeader {
+		return f.Records
 	}
-	return f.Records
+	_, _, rest, _ := nextRecord(f.Records) // replay has read them all
+	return rest
 }
 
 // entry adds an entry to the log, or resets it.

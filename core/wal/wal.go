@@ -100,6 +100,10 @@ type Log struct {
 	// holds for certain, up to and including the frame at.
 	written, durable state
 	at               place
+	// synced is the sequence of that frame; until a frame of this life is durable
+	// it is only what earlier frames prove, for at may be a place before files
+	// that are gone.
+	synced uint64
 
 	full     bool // a frame found no space: nothing is written until Retry
 	snapping bool
@@ -193,6 +197,7 @@ func resume(d env.Disk, rare env.Rare, o Options, r *recovery, c *replay, fix []
 		seq:         r.top,
 		durable:     c.proven,
 		at:          c.at,
+		synced:      r.claim,
 	}
 	l.adopt(r)
 	l.pend = append(c.rest, fix...)
@@ -322,7 +327,7 @@ func (l *Log) begin(before place, st *state) {
 func (l *Log) send() {
 	p := l.enc.Begin(l.room(frameSize + len(l.head) + len(l.pend)))
 	p = append(append(p, l.head...), l.pend...)
-	l.enc.End(p, l.at.seq)
+	l.enc.End(p, l.synced)
 	l.seq = l.enc.Seq()
 
 	f := &flight{
@@ -388,7 +393,7 @@ func (l *Log) release() {
 		}
 		l.flight[0] = nil
 		l.flight = l.flight[1:]
-		l.at = f.place
+		l.at, l.synced = f.place, f.place.seq
 		_ = l.durable.apply(f.records, nil) // checked in send
 		for _, done := range f.dones {
 			done(nil)
