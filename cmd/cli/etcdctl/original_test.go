@@ -239,4 +239,3 @@ func TestSameAsTheOriginal(t *testing.T) {
 	}
 	t.Logf("%d command lines compared", len(same))
 }
-
