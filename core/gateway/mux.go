@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
@@ -34,14 +35,15 @@ func (m *Mux) Serve(req *Request, r Responder) (cancel func()) {
 
 // Failure is the answer to a request that Parse refused with err.
 func (m *Mux) Failure(req *Request, err error) *Reply {
-	switch e := err.(type) {
-	case *Refusal:
-		return e.Reply
-	case *store.Error:
-		return bare(failure(m.b.Info(), e), req.Method == "HEAD")
-	default:
-		return refuse(req.Method, 500, err.Error()+"\n").Reply
+	var no *Refusal
+	if errors.As(err, &no) {
+		return no.Reply
 	}
+	var bad *store.Error
+	if errors.As(err, &bad) {
+		return bare(failure(m.b.Info(), bad), req.Method == "HEAD")
+	}
+	return refuse(req.Method, 500, err.Error()+"\n").Reply
 }
 
 // Do answers an operation that Parse made, as Serve does.

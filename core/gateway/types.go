@@ -26,7 +26,9 @@ const BodyMax = 10 << 20
 type Header struct{ Name, Value string }
 
 // Reply is one answer. A watch is answered with More set: the status and headers
-// leave at once and the body follows in chunks.
+// leave at once and the body follows in chunks. The answer to HEAD has no body and
+// a Content-Length among its headers. Replies are immutable, since their bodies
+// are shared with other answers.
 type Reply struct {
 	Status int
 	Header []Header

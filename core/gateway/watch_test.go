@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -92,6 +93,19 @@ func TestWatchInTheFuture(t *testing.T) {
 	assert.Contains(t, r.chunks[0], `"value":"6","modifiedIndex":6`)
 	assert.Contains(t, r.chunks[1], `"value":"7","modifiedIndex":7`)
 	s.start(t, "GET /v2/keys/foo?wait=true&waitIndex=18446744073709551615")
+}
+
+func TestWatchSeesExpiry(t *testing.T) {
+	s := newServer(Options{})
+	s.skip(7)
+	s.do("PUT /v2/keys/a ttl=1&value=1")
+	r := s.start(t, "GET /v2/keys/a?wait=true&stream=true")
+	s.now = 999 * time.Millisecond
+	s.apply()
+	assert.Empty(t, r.chunks)
+	s.now = time.Second
+	s.apply()
+	require.Equal(t, []string{`{"action":"expire","node":{"key":"/a","modifiedIndex":9,"createdIndex":8},"prevNode":{"key":"/a","value":"1","expiration":"2025-11-20T11:14:55.922523342Z","modifiedIndex":8,"createdIndex":8}}` + "\n"}, r.chunks)
 }
 
 func TestWatchClearedHistory(t *testing.T) {
