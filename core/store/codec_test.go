@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"hash/crc32"
 	"testing"
 	"time"
@@ -191,4 +192,14 @@ func TestLoadRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "not a snapshot of a store")
 	_, err = Load(bytes.NewReader([]byte("KLSN\x07")))
 	require.ErrorContains(t, err, "version 7, want 1")
+}
+
+// TestFormatsStayTheSame fails when what a log or a snapshot on disk holds would
+// not be read any more: then the version has to rise.
+func TestFormatsStayTheSame(t *testing.T) {
+	batch := AppendBatch(nil, sample())
+	require.Equal(t, "010a8080d0e2c6bfce972f040148042f612f620568656c6c6f80a8d6b907000000000000004d02040204b0042f612f6200017809050a0603022f61000504012f00", hex.EncodeToString(batch))
+	s := eventful()
+	require.Equal(t, uint64(0x6b48bc8269bddb15), s.Chain())
+	require.Equal(t, uint32(0xab07dbe1), crc32.ChecksumIEEE(snapshot(t, s.View())))
 }

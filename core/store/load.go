@@ -14,8 +14,8 @@ import (
 
 // Load reads a snapshot that View.NewReader wrote and gives a store in the very
 // same state. The snapshot must end with the stream. Whatever the stream holds,
-// the answer is a sound store or an error, and no more memory is taken than the
-// bytes that were read call for.
+// the answer is a sound store or an error. Lengths and counts in it are not
+// trusted: memory is taken as the bytes arrive.
 func Load(r io.Reader) (*Store, error) {
 	frames, err := openFrames(r)
 	if err != nil {
