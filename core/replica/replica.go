@@ -68,7 +68,8 @@ func Open(cfg Config, e *env.Env, m Machine) (*Replica, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	r := &Replica{cfg: cfg, env: e, machine: m, enc: encodings{}, stretch: cfg.Tick}
+	r := &Replica{cfg: cfg, env: e, machine: m, enc: encodings{}}
+	r.drawStretch()
 	rec, err := r.recover()
 	if err != nil {
 		return nil, fmt.Errorf("replica: open: %w", err)
@@ -313,15 +314,20 @@ func (r *Replica) observe(rd *raft.Ready) {
 // changed follows a change of role or term.
 func (r *Replica) changed(role Role, term uint64) {
 	r.silent = 0
-	r.stretch = r.cfg.Tick
-	if r.role != Leader {
-		r.stretch += time.Duration(r.env.Rand.Int64N(int64(r.cfg.Tick)/2 + 1))
-	}
+	r.drawStretch()
 	if role == Leader {
 		r.abandonTransfers("leadership lost")
 	}
 	if r.role == Leader || role == Leader {
 		r.env.Log.Log(env.Info, "role", "id", r.cfg.ID, "was", role, "is", r.role, "term", r.term, "before", term)
+	}
+}
+
+// drawStretch chooses how long this replica's ticks last. A leader's are exact.
+func (r *Replica) drawStretch() {
+	r.stretch = r.cfg.Tick
+	if r.role != Leader {
+		r.stretch += time.Duration(r.env.Rand.Int64N(int64(r.cfg.Tick)/2 + 1))
 	}
 }
 
@@ -501,14 +507,14 @@ func (r *Replica) checkStalled() {
 	if outstanding < electionRounds*r.cfg.election() || r.ticks-r.handoverAt < uint64(r.cfg.ElectionTicks) {
 		return
 	}
-	if r.handOver() {
+	if r.HandOver() {
 		r.env.Rare.Mark("replica: stalled leader hands over")
 	}
 }
 
-// handOver asks the voter that is furthest along to lead. False means that there
+// HandOver asks the voter that is furthest along to lead. False means that there
 // is none.
-func (r *Replica) handOver() bool {
+func (r *Replica) HandOver() bool {
 	var to, match uint64
 	for _, p := range r.Progress() {
 		if p.Active && !p.Learner && p.Match > match {
@@ -528,7 +534,7 @@ func (r *Replica) handOver() bool {
 // this or a later turn. After it the replica does nothing. A second call
 // replaces done.
 func (r *Replica) Stop(done func()) {
-	if r.stopping == nil && r.role == Leader && !r.inert() && r.handOver() {
+	if r.stopping == nil && r.role == Leader && !r.inert() && r.HandOver() {
 		r.stopBy = r.ticks + uint64(r.cfg.ElectionTicks)
 	}
 	r.stopping = done
