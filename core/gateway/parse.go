@@ -140,6 +140,10 @@ func parseMembers(method, sub string) (Operation, error) {
 	}
 }
 
+// DepthMax bounds the elements of a key. Each node of an answer carries its whole
+// key, so a listing of a chain costs the square of its length.
+const DepthMax = 1024
+
 func parseKeys(req *Request, key string) (Operation, error) {
 	if !allows(keysMethods, req.Method) {
 		return Operation{}, notAllowed(req.Method, keysMethods)
@@ -154,6 +158,9 @@ func parseKeys(req *Request, key string) (Operation, error) {
 	}
 	if key = strings.TrimSuffix(key, "/"); key == "" {
 		key = "/"
+	}
+	if strings.Count(key, "/") > DepthMax {
+		return Operation{}, &store.Error{Code: store.CodeInvalidField, Cause: fmt.Sprintf("a key has at most %d elements", DepthMax)}
 	}
 	op := v.operation(req.Method, key)
 	op.TimeoutMS = req.TimeoutMS

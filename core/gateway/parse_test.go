@@ -233,3 +233,11 @@ func TestRedirectsLeadSomewhere(t *testing.T) {
 		require.False(t, errors.As(err, &no) && no.Reply.Status == 301, "%q leads to %q", req.Path, at)
 	})
 }
+
+func TestAKeyHasABoundedDepth(t *testing.T) {
+	deepest := "/v2/keys" + strings.Repeat("/a", DepthMax)
+	_, err := Parse(&Request{Method: "GET", Path: deepest})
+	require.NoError(t, err)
+	_, err = Parse(&Request{Method: "GET", Path: deepest + "/a"})
+	require.ErrorContains(t, err, "at most 1024 elements")
+}
