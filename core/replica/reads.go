@@ -60,6 +60,11 @@ func (r *Replica) askReads() bool {
 	if !r.ready || r.inert() || r.lead == 0 {
 		return false
 	}
+	if r.role == Leader && r.appliedTerm != r.term {
+		// Raft answers a lone voter with the commit index it has, which after a
+		// restart may be behind what an earlier life acknowledged.
+		return false
+	}
 	if len(s.asked) > 0 && s.retry {
 		r.env.Rare.Mark("replica: read retried")
 		s.waiting = append(live(s.asked), s.waiting...)
