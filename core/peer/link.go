@@ -135,6 +135,11 @@ func (l *Link) Frame() []byte {
 	binary.LittleEndian.PutUint64(p[25:], l.cfg.Incarnation)
 	binary.LittleEndian.PutUint64(p[33:], l.sent)
 	l.buf, l.count = nil, 0
+	return seal(p)
+}
+
+// seal appends the checksum of p.
+func seal(p []byte) []byte {
 	return binary.LittleEndian.AppendUint32(p, crc32.Checksum(p, castagnoli()))
 }
 

@@ -242,6 +242,9 @@ func (r *recovery) blame() error {
 			break
 		}
 	}
+	if mark := r.marked(); mark > r.snapIndex() && len(r.chain) == 0 {
+		return staleSnapshot(mark)
+	}
 	end := r.end()
 	for _, s := range r.segs { // a header that later frames prove
 		if s.head == nil && s.first > end.seq && r.proven(s) {
@@ -271,6 +274,24 @@ func (r *recovery) blame() error {
 		return r.rotBehind(r.chain[n-1], fmt.Sprintf("ends here, but frame %d was durable", r.claim))
 	}
 	return &RotError{File: segmentName(r.top), Seq: r.top, Reason: "does not continue any segment"}
+}
+
+// marked is the highest snapshot that any whole frame says was durable.
+func (r *recovery) marked() uint64 {
+	var sum state
+	for _, s := range r.segs {
+		for i := range s.scan.Frames {
+			_ = sum.apply(s.scan.Frames[i].Records, nil) // evidence, as far as it goes
+		}
+	}
+	return sum.mark
+}
+
+func staleSnapshot(mark uint64) error {
+	return &RotError{
+		File:   snapshotName,
+		Reason: fmt.Sprintf("missing or older than entry %d, which the log says it held", mark),
+	}
 }
 
 func (r *recovery) rotBehind(l link, reason string) error {
@@ -383,10 +404,7 @@ func (c *replay) trim(snap *Snapshot) ([]byte, error) {
 		snap = &Snapshot{}
 	}
 	if c.now.mark > snap.Index {
-		return nil, &RotError{
-			File:   snapshotName,
-			Reason: fmt.Sprintf("missing or older than entry %d, which the log says it held", c.now.mark),
-		}
+		return nil, staleSnapshot(c.now.mark)
 	}
 	if len(c.entries) > 0 && c.first > snap.Index+1 {
 		return nil, &RotError{
