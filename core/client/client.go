@@ -41,11 +41,14 @@ const (
 )
 
 const (
-	redirectsMax     = 10
-	roundsDefault    = 3
-	contentForm      = "application/x-www-form-urlencoded"
-	contentJSON      = "application/json"
-	headerStoreIndex = "X-Etcd-Index"
+	redirectsMax = 10
+	// statusNotImplemented is a refusal like those below 500: nothing was done,
+	// and asking elsewhere does not help.
+	statusNotImplemented = 501
+	roundsDefault        = 3
+	contentForm          = "application/x-www-form-urlencoded"
+	contentJSON          = "application/json"
+	headerStoreIndex     = "X-Etcd-Index"
 )
 
 // Client sends requests to whichever endpoint answers. It belongs to one caller
@@ -325,7 +328,7 @@ func (c *Client) receive(r *Request, resp *Response) (*answer, outcome, error) {
 		return nil, unknown, fmt.Errorf("client: answer of %s cut short: %w", r.Endpoint, err)
 	}
 	a.text = text
-	if resp.Status < 500 {
+	if resp.Status < 500 || resp.Status == statusNotImplemented {
 		return a, answered, nil
 	}
 	return nil, serverAtFault, fault(r.Endpoint, a)

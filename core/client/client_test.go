@@ -346,6 +346,8 @@ func TestMembers(t *testing.T) {
 	require.NoError(t, m.Update(ctx, "1f", "http://x:1"))
 	status, body = 404, `{"message":"No such member: 1f"}`
 	assert.EqualError(t, m.Remove(ctx, "1f"), "No such member: 1f")
+	status, body = 501, `{"message":"not offered"}`
+	assert.EqualError(t, m.Remove(ctx, "1f"), "not offered")
 	status, body = 404, `gone`
 	assert.ErrorContains(t, m.Remove(ctx, "1f"), "answer 404")
 	status, body = 503, `{"message":"During election"}`
