@@ -17,14 +17,14 @@ import (
 
 // Node is what a member says about itself when asked.
 type Node struct {
-	Leader, HasLeader        bool
-	Term                     uint64
-	Commit, Applied          uint64 // raft indexes
-	Index                    uint64 // of the store
-	LeaderChanges            uint64
-	Pending, Reads           int // commands and linearizable reads without an outcome
-	Watchers                 int
-	Full                     bool // the disk is full
+	Leader, HasLeader bool
+	Term              uint64
+	Commit, Applied   uint64 // raft indexes
+	Index             uint64 // of the store
+	LeaderChanges     uint64
+	Pending, Reads    int // commands and linearizable reads without an outcome
+	Watchers          int
+	Full              bool // the disk is full
 	// Succeeded and Failed count operations by name.
 	Succeeded, Failed map[string]uint64
 }

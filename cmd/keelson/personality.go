@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/keelson/keelson/cmd/cli/etcdctl"
+	"github.com/keelson/keelson/cmd/cli/locksmithctl"
+	"github.com/keelson/keelson/cmd/cli/tool"
+	"github.com/keelson/keelson/core/client"
+	"github.com/keelson/keelson/realnet/web"
+)
+
+// personality is the original tool of that name, nil if there is none.
+func personality(name string) func(ctx context.Context, args []string) int {
+	run, ok := map[string]func(context.Context, *tool.Tool, []string) int{
+		"etcdctl":      etcdctl.Run,
+		"locksmithctl": locksmithctl.Run,
+	}[name]
+	if !ok {
+		return nil
+	}
+	return func(ctx context.Context, args []string) int {
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return run(ctx, realTool(), args)
+	}
+}
+
+// realTool is this machine, as a tool sees it.
+func realTool() *tool.Tool {
+	return &tool.Tool{
+		Version: version(),
+		In:      os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		Getenv:  os.Getenv,
+		Environ: os.Environ,
+		Connect: func(c tool.Connection) (client.Doer, error) {
+			return web.New(web.Config{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, DialTimeout: c.DialTimeout})
+		},
+		Run:      runProcess,
+		ReadFile: os.ReadFile,
+		Discover: discover,
+	}
+}
+
+// runProcess runs a program to its end; one that ran and failed is no error.
+func runProcess(ctx context.Context, p *tool.Process) error {
+	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = p.Env, p.Out, p.Err
+	if f, ok := p.Out.(io.Writer); ok && f == nil {
+		cmd.Stdout = nil
+	}
+	err := cmd.Run()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		return nil
+	}
+	return err
+}
+
+// discover finds the client endpoints that a domain publishes in its SRV records.
+func discover(ctx context.Context, domain string) ([]string, error) {
+	var endpoints []string
+	var last error
+	for _, s := range []struct{ service, scheme string }{{"etcd-client-ssl", "https://"}, {"etcd-client", "http://"}} {
+		_, records, err := net.DefaultResolver.LookupSRV(ctx, s.service, "tcp", domain)
+		if err != nil {
+			last = err
+			continue
+		}
+		for _, r := range records {
+			endpoints = append(endpoints, s.scheme+strings.TrimSuffix(r.Target, ".")+":"+itoa(int(r.Port)))
+		}
+	}
+	if len(endpoints) == 0 {
+		return nil, last
+	}
+	return endpoints, nil
+}
