@@ -24,6 +24,16 @@
 // stands behind it. The checksum of later frames is seeded with the identity of
 // their segment, so that bytes which only look like a frame are not one.
 //
+// The records are
+//
+//	1  header     magic "keelwal\n", version (2), then 8 bytes each: cluster, node,
+//	              incarnation, file and sequence where the log before ends, index
+//	              and term of the last entry before
+//	2  hard state opaque
+//	3  entry      index (uvarint), term (uvarint), opaque data
+//	4  mark       index (8), term (8): a snapshot of the log up to here is durable
+//	5  reset      index (8), term (8): a snapshot replaced the log
+//
 // # Torn or rotten
 //
 // Power loss keeps any subset of the sectors that were not synced. So a bad
@@ -32,7 +42,8 @@
 // proves that all frames up to n were durable. Recovery follows the chain of
 // frames from the oldest segment as far as it goes. If any whole frame on the disk
 // claims more than was reached, something durable is damaged: Open refuses.
-// Otherwise the rest is cut.
+// Otherwise the rest is cut. What this cannot see is damage to the very last
+// frames, which no later one vouches for: it looks like a torn tail.
 //
 // # Cutting
 //

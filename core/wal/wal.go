@@ -92,6 +92,7 @@ type Log struct {
 	// What was asked for and is not yet in a frame.
 	pend  []byte
 	dones []func(error)
+	last  uint64 // index of the newest entry, that in pend included
 
 	// Frames on their way to the disk, in order.
 	flight []*flight
@@ -198,6 +199,7 @@ func resume(d env.Disk, rare env.Rare, o Options, r *recovery, c *replay, fix []
 		durable:     c.proven,
 		at:          c.at,
 		synced:      r.claim,
+		last:        c.now.last.index,
 	}
 	l.adopt(r)
 	l.pend = append(c.rest, fix...)
@@ -263,6 +265,10 @@ func (l *Log) Append(rec Record, done func(error)) {
 		l.pend = AppendHardState(l.pend, rec.HardState)
 	}
 	for i := range rec.Entries {
+		// A gap would be damage to the next Open.
+		index := rec.Entries[i].Index
+		invariant.Check(index > 0 && index <= l.last+1, "wal: append entry %d behind entry %d", index, l.last)
+		l.last = index
 		l.pend = AppendEntry(l.pend, rec.Entries[i])
 	}
 	if done != nil {
@@ -487,6 +493,7 @@ func (l *Log) Restore(s Snapshot, content io.WriterTo, done func(error)) {
 		l.write()
 	}
 	l.pend = appendPosition(l.pend, kindReset, position{s.Index, s.Term})
+	l.last = s.Index
 	l.dones = append(l.dones, func(err error) {
 		if err == nil {
 			l.compact(s.Index)
