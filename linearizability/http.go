@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -204,6 +205,9 @@ func (r *Recorder) Do(ctx context.Context, d client.Doer, c int, endpoint string
 	p := r.Begin(c, endpoint, in)
 	resp, err := d.Do(ctx, in.Request(endpoint, timeout))
 	if err != nil {
+		if !errors.Is(err, client.ErrUnknown) {
+			p.Fail()
+		}
 		return Output{}, err
 	}
 	body, err := io.ReadAll(resp.Body)
@@ -240,6 +244,9 @@ func (d *recorded) Do(ctx context.Context, req *client.Request) (*client.Respons
 	p := d.r.Begin(d.c, req.Endpoint, in)
 	resp, err := d.Doer.Do(ctx, req)
 	if err != nil {
+		if !errors.Is(err, client.ErrUnknown) {
+			p.Fail()
+		}
 		return nil, err
 	}
 	body, err := io.ReadAll(resp.Body)

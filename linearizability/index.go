@@ -296,22 +296,39 @@ func (c *indexCheck) fail(format string, args ...any) {
 // most one.
 func (c *indexCheck) claim(ch *change) *Op {
 	key := ch.event.Node.Key
-	try := func(at string) *Op {
-		for i, op := range c.waiting[at] {
-			if op.Call < ch.event.Seq && matches(op, ch) {
-				c.waiting[at] = slices.Delete(slices.Clone(c.waiting[at]), i, i+1)
-				return op
+	places := []string{key}
+	if i := strings.LastIndexByte(key, '/'); i >= 0 {
+		places = append(places, cmp.Or(key[:i], "/"))
+	}
+	var at string
+	which := -1
+	for _, place := range places {
+		for i, op := range c.waiting[place] {
+			if op.Call >= ch.event.Seq || !matches(op, ch) {
+				continue
+			}
+			fits := c.fits(op, ch)
+			if which < 0 || fits {
+				at, which = place, i
+			}
+			if fits {
+				break
 			}
 		}
+	}
+	if which < 0 {
 		return nil
 	}
-	if op := try(key); op != nil {
-		return op
-	}
-	if i := strings.LastIndexByte(key, '/'); i >= 0 {
-		return try(cmp.Or(key[:i], "/"))
-	}
-	return nil
+	op := c.waiting[at][which]
+	c.waiting[at] = slices.Delete(slices.Clone(c.waiting[at]), which, which+1)
+	return op
+}
+
+// fits says whether op does in the model exactly what ch shows. Several writes
+// of unknown outcome may look alike but for that.
+func (c *indexCheck) fits(op *Op, ch *change) bool {
+	want, no := c.t.step(&op.Input, c.at, false, nil)
+	return no == nil && (ch.partial || want.Refresh == ch.event.Refresh && differ(ch.event, want) == "")
 }
 
 func matches(op *Op, ch *change) bool {

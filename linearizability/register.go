@@ -237,7 +237,8 @@ type keyOps struct {
 }
 
 // registers gathers the operations of each key that was never a directory, never
-// had a TTL and was never deleted with a directory above it, ordered by call.
+// had a TTL, was never deleted with a directory above it and is not one of those
+// that are named by their index, ordered by call.
 func registers(h *History) ([]keyOps, int) {
 	byKey := map[string][]*Op{}
 	odd := map[string]bool{}
@@ -247,7 +248,7 @@ func registers(h *History) ([]keyOps, int) {
 		if in.Dir || in.Recursive || in.HasTTL || in.Kind == Post || shows(op) {
 			odd[in.Key] = true
 		}
-		if in.Kind == Delete && in.Recursive || in.HasTTL {
+		if in.Kind == Delete && in.Recursive || in.HasTTL || in.Kind == Post {
 			trees = append(trees, in.Key)
 		}
 		for i := strings.LastIndexByte(in.Key, '/'); i > 0; i = strings.LastIndexByte(in.Key[:i], '/') {

@@ -1,0 +1,219 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keelson/keelson/core/client"
+	"github.com/keelson/keelson/linearizability"
+	"github.com/keelson/keelson/sim"
+)
+
+// bench is the clients of a run.
+type bench struct {
+	*run
+	stop    bool // clients should end after the operation they are at
+	calm    bool // readers are quick and connections are kept
+	procs   []*sim.Proc
+	readers []*sim.Proc // watchers: they never end by themselves
+	open    []*linearizability.Seen
+	serial  int
+	ids     int
+	ttlMost time.Duration
+	held    map[string]bool // reboot locks that clients surely hold
+}
+
+func newBench(r *run) *bench { return &bench{run: r, held: map[string]bool{}} }
+
+// start spawns the clients of every workload. They share the rate.
+func (b *bench) start() {
+	busy := 0
+	for _, w := range b.loads {
+		if !w.watches {
+			busy += b.clients
+		}
+	}
+	for _, w := range b.loads {
+		for i := range b.clients {
+			c := &caller{bench: b, id: b.nextID(), at: i}
+			if busy > 0 {
+				c.think = time.Duration(float64(busy) / b.Rate * float64(time.Second))
+			}
+			p := b.c.Spawn(fmt.Sprintf("%s-%d", w.Name, i), func(p *sim.Proc) {
+				c.Proc = p
+				c.begin()
+				w.run(c)
+			})
+			if w.watches {
+				b.readers = append(b.readers, p)
+			} else {
+				b.procs = append(b.procs, p)
+			}
+		}
+	}
+}
+
+func (b *bench) nextID() int {
+	b.ids++
+	return b.ids
+}
+
+// done says that every client that works has finished.
+func (b *bench) done() bool {
+	for _, p := range b.procs {
+		if !p.Done() {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *bench) watching() bool { return len(b.readers) > 0 }
+
+// live marks the watches that are open and have had time to catch up.
+func (b *bench) live() {
+	for _, s := range b.open {
+		s.Live()
+	}
+	for _, p := range b.readers {
+		p.Interrupt()
+	}
+}
+
+// caller is one client at work.
+type caller struct {
+	*bench
+	*sim.Proc
+	id    int
+	at    int // the machine it talks to
+	think time.Duration
+	keys  *client.Keys // nil: single requests, without the client library
+}
+
+// begin waits a little, so that clients do not march in step, and chooses
+// whether this client is a program with the client library or plain requests.
+func (c *caller) begin() {
+	if c.Float64() < 0.5 {
+		lib := client.New(c.Proc, client.Options{Endpoints: c.c.Endpoints(), Timeout: c.patience, Total: 3 * c.patience})
+		c.keys = lib.Keys()
+	}
+	c.Pause(time.Duration(c.Float64() * float64(time.Second)))
+}
+
+// draw gives a number below n.
+func (c *caller) draw(n int) int { return int(c.Float64() * float64(n)) }
+
+// value is one that nobody else writes.
+func (c *caller) value() string {
+	c.serial++
+	return fmt.Sprintf("%d-%d", c.id, c.serial)
+}
+
+// next waits for the next operation's time; false when it is time to end.
+func (c *caller) next() bool {
+	wait := time.Duration(c.Float64() * 2 * float64(c.think))
+	for end := c.Now() + wait; c.Now() < end && !c.stop; {
+		c.Pause(min(end-c.Now(), 200*time.Millisecond))
+	}
+	return !c.stop
+}
+
+func (c *caller) endpoint() string { return c.c.Endpoints()[c.at%c.Machines] }
+
+// do carries out one operation and records what came of it. After an unknown
+// outcome the client goes on as somebody else, at another machine.
+func (c *caller) do(in linearizability.Input) (linearizability.Output, bool) {
+	if in.HasTTL {
+		c.ttlMost = max(c.ttlMost, time.Duration(in.TTLSeconds)*time.Second)
+	}
+	var out linearizability.Output
+	var err error
+	if c.keys != nil {
+		out, err = c.byLibrary(in)
+	} else {
+		out, err = c.rec.Do(c.Context(), c.Proc, c.id, c.endpoint(), in, c.patience)
+	}
+	if err != nil || out.Code >= 300 {
+		c.id = c.nextID()
+		c.at = c.draw(c.Machines)
+		return out, false
+	}
+	if c.draw(20) == 0 {
+		c.at = c.draw(c.Machines)
+	}
+	return out, true
+}
+
+// byLibrary calls the client library. What is recorded is what the library told
+// its caller, so that its retries are held to the promise too.
+func (c *caller) byLibrary(in linearizability.Input) (linearizability.Output, error) {
+	p := c.rec.Begin(c.id, "", in)
+	e, err := call(c.Context(), c.keys, &in)
+	var refused *client.Error
+	switch {
+	case err == nil:
+		out := output(e, &in)
+		p.End(out)
+		return out, nil
+	case errors.As(err, &refused) && !errors.Is(err, client.ErrUnknown) && refused.Code < 300:
+		out := linearizability.Output{Code: int(refused.Code), Cause: refused.Cause, Index: refused.Index}
+		p.End(out)
+		return out, nil
+	case !in.Write() || !errors.Is(err, client.ErrUnknown):
+		p.Fail()
+	}
+	return linearizability.Output{}, err
+}
+
+func call(ctx context.Context, k *client.Keys, in *linearizability.Input) (*client.Event, error) {
+	o := client.SetOptions{Dir: in.Dir, Refresh: in.Refresh, TTL: time.Duration(in.TTLSeconds) * time.Second}
+	is := client.Condition{PrevValue: in.PrevValue, PrevIndex: in.PrevIndex}
+	switch in.Kind {
+	case linearizability.Get:
+		reading := client.Linearizable
+		if in.Local {
+			reading = client.Local
+		}
+		return k.Get(ctx, in.Key, client.GetOptions{Recursive: in.Recursive, Reading: reading})
+	case linearizability.Set:
+		return k.Set(ctx, in.Key, in.Value, o)
+	case linearizability.Create:
+		return k.Create(ctx, in.Key, in.Value, o)
+	case linearizability.Update:
+		return k.Update(ctx, in.Key, in.Value, o)
+	case linearizability.CAS:
+		return k.CompareAndSwap(ctx, in.Key, in.Value, is, o)
+	case linearizability.CAD:
+		return k.CompareAndDelete(ctx, in.Key, is)
+	case linearizability.Post:
+		return k.CreateInOrder(ctx, in.Key, in.Value, o)
+	}
+	return k.Delete(ctx, in.Key, client.DeleteOptions{Dir: in.Dir, Recursive: in.Recursive})
+}
+
+func output(e *client.Event, in *linearizability.Input) linearizability.Output {
+	out := linearizability.Output{Action: e.Action, Node: nodeOf(e.Node), Prev: nodeOf(e.PrevNode), Index: e.Index}
+	if in.Write() {
+		out.Index = out.Node.Modified
+	}
+	return out
+}
+
+func nodeOf(n *client.Node) *linearizability.Node {
+	if n == nil {
+		return nil
+	}
+	out := &linearizability.Node{
+		Key: n.Key, Value: n.Value, Dir: n.Dir,
+		Created: n.CreatedIndex, Modified: n.ModifiedIndex, HasTTL: n.Expiration != nil,
+	}
+	if out.Key == "" {
+		out.Key = "/"
+	}
+	for _, k := range n.Nodes {
+		out.Nodes = append(out.Nodes, nodeOf(k))
+	}
+	return out
+}

@@ -1,0 +1,51 @@
+package chaos
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/keelson/keelson/sim"
+)
+
+func TestMain(m *testing.M) {
+	sim.Deterministic()
+	os.Exit(m.Run())
+}
+
+// env reads a number for runs by hand.
+func number(name string, otherwise uint64) uint64 {
+	n, err := strconv.ParseUint(os.Getenv(name), 10, 64)
+	if err != nil {
+		return otherwise
+	}
+	return n
+}
+
+func TestQuietRun(t *testing.T) {
+	v, err := Run(Config{Seed: number("SEED", 1), Machines: 3, Duration: 20 * time.Second, Families: []string{"none"}, Workloads: names()})
+	require.NoError(t, err)
+	t.Log(v)
+	require.Nil(t, v.Failure)
+}
+
+func names() []string {
+	var all []string
+	for _, w := range Workloads() {
+		all = append(all, w.Name)
+	}
+	return all
+}
+
+func TestSeeds(t *testing.T) {
+	from, n := number("SEED", 1), number("SEEDS", 10)
+	for seed := from; seed < from+n; seed++ {
+		v, err := Run(Config{Seed: seed})
+		require.NoError(t, err)
+		assert.Truef(t, v.OK(), "%v", v)
+	}
+}

@@ -1,0 +1,247 @@
+package check
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/gateway"
+	"github.com/keelson/keelson/core/lock"
+	"github.com/keelson/keelson/core/store"
+	"github.com/keelson/keelson/sim"
+)
+
+// Options says what Always holds a cluster to. Zero bounds are the defaults
+// that the comments name.
+type Options struct {
+	// Applied takes every change that a node applied, each node's in order. A
+	// text that it returns is a contradiction and ends the run.
+	Applied func(m *sim.Machine, e *store.Event) string
+	// Damaged says that durable data of a machine was damaged by the plan, so
+	// that its process may refuse to start. Nil: none.
+	Damaged func(id env.NodeID) bool
+	// StepsMax bounds the events of the world in one virtual second per
+	// machine: 20000.
+	StepsMax uint64
+	// FramesMax bounds the frames of all links in one virtual second per
+	// machine: 5000.
+	FramesMax uint64
+	// FlightMax bounds the bytes in flight on one link: 64 MiB.
+	FlightMax int
+	// WaitingMax bounds the inputs that wait for a machine that is not paused:
+	// 20000.
+	WaitingMax int
+}
+
+// Always is the set of oracles that look after every turn.
+type Always struct {
+	c       *sim.Cluster
+	o       Options
+	leaders map[uint64]env.NodeID // by term
+	chains  map[uint64]chain      // by raft index, the last chainsMax
+	newest  uint64
+	seen    map[env.NodeID]*seen
+	second  time.Duration
+	steps   uint64
+	frames  uint64
+	// Leaders counts the terms that had a leader.
+	Leaders int
+	// StepsMost is the largest number of events in one second.
+	StepsMost uint64
+}
+
+type chain struct {
+	sum   uint64
+	index store.Index
+	by    *sim.Machine
+}
+
+// seen is what was last seen of one machine's node.
+type seen struct {
+	life    int
+	applied uint64
+	index   store.Index
+	time    store.Time
+	term    uint64
+}
+
+// chainsMax is how many raft indexes are remembered for comparing replicas.
+const chainsMax = 20_000
+
+// Watch puts the oracles in place.
+func Watch(c *sim.Cluster, o Options) *Always {
+	if o.StepsMax == 0 {
+		o.StepsMax = 20_000
+	}
+	if o.FramesMax == 0 {
+		o.FramesMax = 5_000
+	}
+	if o.FlightMax == 0 {
+		o.FlightMax = 64 << 20
+	}
+	if o.WaitingMax == 0 {
+		o.WaitingMax = 20_000
+	}
+	a := &Always{c: c, o: o, leaders: map[uint64]env.NodeID{}, chains: map[uint64]chain{}, seen: map[env.NodeID]*seen{}}
+	c.OnTurn(a.turn)
+	c.OnLife(a.life)
+	return a
+}
+
+func (a *Always) turn(m *sim.Machine) {
+	if now := a.c.Now() / time.Second; now != a.second {
+		a.rate(now)
+	}
+	n := sim.NodeOf(m)
+	if n == nil {
+		return
+	}
+	st := n.Status()
+	s := a.seen[m.ID()]
+	if s == nil || s.life != m.Life() {
+		s = &seen{life: m.Life()}
+		a.seen[m.ID()] = s
+	}
+	if st.Term < s.term {
+		a.c.Fail(Index, "%s: term went from %d to %d", m.Name(), s.term, st.Term)
+	}
+	s.term = st.Term
+	if st.Role == gateway.Leader {
+		a.leader(m, st.Term)
+	}
+	if st.Applied == s.applied {
+		return
+	}
+	if st.Applied < s.applied {
+		a.c.Fail(Index, "%s: applied went from %d to %d", m.Name(), s.applied, st.Applied)
+	}
+	s.applied = st.Applied
+	v := n.View()
+	a.chain(m, st.Applied, v)
+	a.events(m, s, v)
+}
+
+// leader checks that a term has one leader, over restarts too.
+func (a *Always) leader(m *sim.Machine, term uint64) {
+	id, known := a.leaders[term]
+	if !known {
+		a.leaders[term] = m.ID()
+		a.Leaders++
+		return
+	}
+	if id != m.ID() {
+		a.c.Fail(TwoLeaders, "%s leads in term %d, in which %s led", m.Name(), term, a.c.Machine(id).Name())
+	}
+}
+
+// chain compares replicas that applied up to the same entry.
+func (a *Always) chain(m *sim.Machine, applied uint64, v *store.View) {
+	known, ok := a.chains[applied]
+	if !ok {
+		a.chains[applied] = chain{v.Chain(), v.Index(), m}
+		if applied > a.newest {
+			a.newest = applied
+			delete(a.chains, applied-chainsMax)
+		}
+		return
+	}
+	if known.sum != v.Chain() || known.index != v.Index() {
+		a.c.Fail(State, "after entry %d %s has index %d and hash %x, %s had index %d and hash %x",
+			applied, m.Name(), v.Index(), v.Chain(), known.by.Name(), known.index, known.sum)
+	}
+}
+
+func (a *Always) events(m *sim.Machine, s *seen, v *store.View) {
+	if v.Index() < s.index || v.Time() < s.time {
+		a.c.Fail(Index, "%s: index %d time %d after index %d time %d", m.Name(), v.Index(), v.Time(), s.index, s.time)
+		return
+	}
+	from := s.index + 1
+	s.index, s.time = v.Index(), v.Time()
+	for _, e := range v.Events(from) {
+		if strings.HasPrefix(e.Node.Key, lockRoot) {
+			a.holders(m, e)
+		}
+		if a.o.Applied == nil {
+			continue
+		}
+		if text := a.o.Applied(m, e); text != "" {
+			a.c.Fail(State, "%s", text)
+		}
+	}
+}
+
+// lockRoot is where reboot locks live.
+const lockRoot = "/coreos.com/updateengine/rebootlock/"
+
+// holders checks every value that a reboot lock has: a write that takes a slot
+// leaves no more holders than there are slots.
+func (a *Always) holders(m *sim.Machine, e *store.Event) {
+	if e.Node.Dir || e.Node.Value == "" {
+		return
+	}
+	now, err := lock.Parse([]byte(e.Node.Value))
+	if err != nil {
+		return // written by somebody who does not keep to the form
+	}
+	before := 0
+	if e.Prev != nil {
+		if was, err := lock.Parse([]byte(e.Prev.Value)); err == nil {
+			before = len(was.Holders)
+		}
+	}
+	if len(now.Holders) > max(now.Max, before) {
+		a.c.Fail(Holders, "%s: %s has holders %v of %d slots at index %d", m.Name(), e.Node.Key, now.Holders, now.Max, e.Index)
+	}
+}
+
+// rate looks once in a virtual second at what grows.
+func (a *Always) rate(now time.Duration) {
+	passed := uint64(now - a.second)
+	a.second = now
+	ms := uint64(len(a.c.Machines()))
+	steps := a.c.Steps() - a.steps
+	a.steps += steps
+	a.StepsMost = max(a.StepsMost, steps/passed)
+	if steps/passed > a.o.StepsMax*ms {
+		a.c.Fail(Resource, "%d events in the second before %v, at most %d are in order", steps/passed, now*time.Second, a.o.StepsMax*ms)
+	}
+	var frames uint64
+	a.c.Net().Each(func(l *sim.Link) {
+		s := l.Stats()
+		frames += s.Sent
+		if s.Bytes > a.o.FlightMax {
+			a.c.Fail(Memory, "%d bytes are in flight from %v to %v", s.Bytes, l.From(), l.To())
+		}
+	})
+	if (frames-a.frames)/passed > a.o.FramesMax*ms {
+		a.c.Fail(Resource, "%d frames sent in the second before %v", (frames-a.frames)/passed, now*time.Second)
+	}
+	a.frames = frames
+	for _, m := range a.c.Machines() {
+		if m.Waiting() > a.o.WaitingMax && !m.Paused() {
+			a.c.Fail(Memory, "%d inputs wait at %s", m.Waiting(), m.Name())
+		}
+	}
+}
+
+// life looks at how a process ended. One that cannot start from what its disk
+// holds is a broken promise, unless the plan damaged that disk.
+func (a *Always) life(m *sim.Machine) {
+	if m.Up() {
+		return
+	}
+	exits := m.Exits()
+	if len(exits) == 0 {
+		return
+	}
+	x := exits[len(exits)-1]
+	if x.Why != "start" && x.Why != "fatal" || errors.Is(x.Err, env.ErrFull) {
+		return
+	}
+	if a.o.Damaged != nil && a.o.Damaged(m.ID()) {
+		return
+	}
+	a.c.Fail(Restart, "%s ended by itself (%s): %v", m.Name(), x.Why, x.Err)
+}

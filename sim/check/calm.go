@@ -1,0 +1,156 @@
+package check
+
+import (
+	"time"
+
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/sim"
+)
+
+// Bounds are how long, in virtual time, each step towards peace may take after
+// trouble has ended. Zero fields are the defaults.
+type Bounds struct {
+	Leader time.Duration // until a majority follows one leader: 10 election timeouts and two restarts, 22 s
+	Answer time.Duration // until every request and client is done: 30 s
+	Equal  time.Duration // until all replicas hold the same: 20 s
+	Expire time.Duration // until keys with a TTL are gone after that, beside the TTL itself: 5 s
+}
+
+func (b *Bounds) fill() {
+	or := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	or(&b.Leader, 22*time.Second)
+	or(&b.Answer, 30*time.Second)
+	or(&b.Equal, 20*time.Second)
+	or(&b.Expire, 5*time.Second)
+}
+
+// Core says which machines must be part of the peace. Those left out are ones
+// whose data the plan damaged.
+type Core func(id env.NodeID) bool
+
+// Lead waits for a leader that a majority follows. Trouble must have ended.
+func Lead(c *sim.Cluster, b Bounds) bool {
+	b.fill()
+	if c.AwaitLeader(b.Leader) == nil {
+		return fail(c, "no leader that a majority follows within %v of the end of trouble", b.Leader)
+	}
+	return true
+}
+
+// Answered waits until done holds, which asks the clients, and no node has
+// requests that wait.
+func Answered(c *sim.Cluster, b Bounds, done func() bool) bool {
+	b.fill()
+	if !wait(c, b.Answer, done) {
+		return fail(c, "clients still wait %v after the end of trouble", b.Answer)
+	}
+	if !wait(c, b.Answer, func() bool { return pending(c) == "" }) {
+		return fail(c, "requests still wait at %s", pending(c))
+	}
+	return true
+}
+
+func pending(c *sim.Cluster) string {
+	for _, m := range c.Machines() {
+		if n := sim.NodeOf(m); n != nil {
+			if s := n.Status(); s.Pending > 0 || s.Reads > 0 {
+				return m.Name()
+			}
+		}
+	}
+	return ""
+}
+
+// Equal waits until every machine of the core has applied the same, and
+// compares what they hold in full.
+func Equal(c *sim.Cluster, b Bounds, core Core) bool {
+	b.fill()
+	if !wait(c, b.Equal, func() bool { return behind(c, core) == "" }) {
+		return fail(c, "%s, %v after the end of trouble", behind(c, core), b.Equal)
+	}
+	// The sums cover the log time, which goes on while keys have deadlines.
+	var first *sim.Machine
+	var sum, applied uint64
+	for _, m := range c.Machines() {
+		n := sim.NodeOf(m)
+		if !core(m.ID()) || n == nil {
+			continue
+		}
+		v, at := n.View(), n.Status().Applied
+		if first == nil {
+			first, sum, applied = m, v.Hash(), at
+			continue
+		}
+		if at == applied && v.Hash() != sum {
+			c.Fail(State, "%s and %s differ in full after entry %d", first.Name(), m.Name(), applied)
+			return false
+		}
+	}
+	return true
+}
+
+func behind(c *sim.Cluster, core Core) string {
+	var most uint64
+	for _, m := range c.Machines() {
+		if n := sim.NodeOf(m); n != nil {
+			most = max(most, n.Status().Commit)
+		}
+	}
+	for _, m := range c.Machines() {
+		if !core(m.ID()) {
+			continue
+		}
+		n := sim.NodeOf(m)
+		if n == nil {
+			return m.Name() + " is down"
+		}
+		if n.Status().Applied < most {
+			return m.Name() + " is behind"
+		}
+	}
+	return ""
+}
+
+// Expired waits until no node holds a key with a TTL. Most is the longest TTL
+// that was given.
+func Expired(c *sim.Cluster, b Bounds, core Core, most time.Duration) bool {
+	b.fill()
+	var held string
+	ok := wait(c, most+b.Expire, func() bool {
+		for _, m := range c.Machines() {
+			if n := sim.NodeOf(m); n != nil && core(m.ID()) {
+				if _, has := n.Store().NextDeadline(); has {
+					held = m.Name()
+					return false
+				}
+			}
+		}
+		return true
+	})
+	if !ok {
+		c.Fail(TTLLate, "%s still holds a key with a ttl of at most %v, %v after the last was set", held, most, most+b.Expire)
+	}
+	return ok
+}
+
+// wait steps until cond holds, asking ten times in a virtual second.
+func wait(c *sim.Cluster, d time.Duration, cond func() bool) bool {
+	for end := c.Now() + d; c.Now() < end; {
+		if cond() {
+			return true
+		}
+		if !c.RunFor(100 * time.Millisecond) {
+			return false
+		}
+	}
+	return cond()
+}
+
+func fail(c *sim.Cluster, format string, args ...any) bool {
+	c.Fail(Liveness, format, args...)
+	return false
+}
