@@ -174,7 +174,7 @@ func (c *Client) round(ctx context.Context, q *call, began time.Duration) (a *an
 			return nil, true, &totalError{}
 		}
 		a, o, err := c.attempt(ctx, c.eps[at], q, left)
-		if ctx.Err() != nil {
+		if o != answered && ctx.Err() != nil {
 			return nil, true, canceled(ctx, q, o)
 		}
 		r := ruleOf(o)

@@ -47,7 +47,7 @@ func (s *script) Float64() float64   { return 0.999 } // leaves every order as i
 func (s *script) run(env map[string]string, args string) outcome {
 	var out, errs bytes.Buffer
 	t := newTool(strings.NewReader(""), &out, &errs, env)
-	t.Connect = func(tool.Connection) (client.Doer, error) { return s, nil }
+	t.Connect = s.connect
 	t.Run = nil
 	status := etcdctl.Run(context.Background(), t, append([]string{"etcdctl"}, line{args: args}.words("")...))
 	return outcome{out.String(), errs.String(), status}
@@ -230,3 +230,23 @@ func TestReferencePage(t *testing.T) {
 		assert.NotNilf(t, c, "no such command: %s", l)
 	}
 }
+
+func TestInterrupts(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	in, typing := io.Pipe()
+	defer typing.Close()
+	var out, errs bytes.Buffer
+	done := make(chan int, 1)
+	go func() { done <- etcdctl.Run(ctx, newTool(in, &out, &errs, nil), []string{"etcdctl", "set", "/a"}) }()
+	cancel()
+	assert.Equal(t, 1, <-done, "nobody types")
+
+	s := &script{answer: func(*client.Request) (int, string, error) { return 0, "", context.Canceled }}
+	for _, args := range []string{"watch /a", "--no-sync watch /a", "--no-sync exec-watch /a -- true"} {
+		tool := newTool(in, &out, &errs, nil)
+		tool.Connect = s.connect
+		assert.Equal(t, 0, etcdctl.Run(ctx, tool, append([]string{"etcdctl"}, strings.Fields(args)...)), args)
+	}
+}
+
+func (s *script) connect(tool.Connection) (client.Doer, error) { return s, nil }

@@ -88,9 +88,25 @@ func valueOf(ctx context.Context, c *cli.Command) (string, error) {
 	if c.NArg() > 1 {
 		return c.Args().Get(1), nil
 	}
-	value, err := io.ReadAll(tool.From(ctx).In)
+	value, err := readAll(ctx, tool.From(ctx).In)
 	if err != nil || len(value) == 0 {
 		return "", errNoValue
 	}
 	return string(value), nil
+}
+
+// readAll reads to the end, or until ctx ends: a terminal on which nobody types
+// cannot be interrupted otherwise.
+func readAll(ctx context.Context, in io.Reader) (text []byte, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		text, err = io.ReadAll(in)
+	}()
+	select {
+	case <-done:
+		return text, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }

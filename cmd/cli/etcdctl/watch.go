@@ -46,6 +46,9 @@ func afterFlag() cli.Flag {
 // does, which is no failure.
 func follow(ctx context.Context, c *cli.Command, key string, each func(s *session, e *client.Event) (more bool, err error)) error {
 	s, err := connect(ctx, c)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
