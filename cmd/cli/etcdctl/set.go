@@ -97,15 +97,19 @@ func valueOf(ctx context.Context, c *cli.Command) (string, error) {
 
 // readAll reads to the end, or until ctx ends: a terminal on which nobody types
 // cannot be interrupted otherwise.
-func readAll(ctx context.Context, in io.Reader) (text []byte, err error) {
-	done := make(chan struct{})
+func readAll(ctx context.Context, in io.Reader) ([]byte, error) {
+	type result struct {
+		text []byte
+		err  error
+	}
+	done := make(chan result, 1)
 	go func() {
-		defer close(done)
-		text, err = io.ReadAll(in)
+		text, err := io.ReadAll(in)
+		done <- result{text, err}
 	}()
 	select {
-	case <-done:
-		return text, err
+	case r := <-done:
+		return r.text, r.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
