@@ -280,27 +280,3 @@ func (d *Doer) Float64() float64 { return rand.Float64() }
 
 // Close lets go of the connections that are kept for later requests.
 func (d *Doer) Close() { d.transport.CloseIdleConnections() }
-
-// Discover lists the endpoints that a domain publishes for clients: those with
-// TLS first, as https URLs, then those without.
-func Discover(ctx context.Context, domain string) ([]string, error) {
-	secure, errSecure := lookup(ctx, "etcd-client-ssl", "https", domain)
-	plain, errPlain := lookup(ctx, "etcd-client", "http", domain)
-	if errSecure != nil && errPlain != nil {
-		return nil, fmt.Errorf("dns lookup errors: %w and %w", errSecure, errPlain)
-	}
-	return append(secure, plain...), nil
-}
-
-func lookup(ctx context.Context, service, scheme, domain string) ([]string, error) {
-	_, records, err := net.DefaultResolver.LookupSRV(ctx, service, "tcp", domain)
-	if err != nil {
-		return nil, err
-	}
-	var eps []string
-	for _, r := range records {
-		host := net.JoinHostPort(strings.TrimSuffix(r.Target, "."), fmt.Sprint(r.Port))
-		eps = append(eps, scheme+"://"+host)
-	}
-	return eps, nil
-}

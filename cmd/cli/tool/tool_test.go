@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"testing"
 	"time"
@@ -160,18 +159,4 @@ func TestSideBySide(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-func TestHostRunsProcesses(t *testing.T) {
-	run := Host("1", nil).Run
-	var out bytes.Buffer
-	p := &Process{Args: []string{"sh", "-c", "echo $A; exit 3"}, Env: []string{"A=b", "PATH=/usr/bin:/bin"}, Out: &out, Err: io.Discard}
-	require.NoError(t, run(t.Context(), p), "a program that fails has run")
-	assert.Equal(t, "b\n", out.String())
-	assert.Error(t, run(t.Context(), &Process{Args: []string{"/no/such/program"}}))
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	run(ctx, &Process{Args: []string{"sleep", "30"}, Out: io.Discard, Err: io.Discard})
-	assert.Less(t, time.Since(began), 10*time.Second)
 }
