@@ -49,3 +49,18 @@ func TestSeeds(t *testing.T) {
 		assert.Truef(t, v.OK(), "%v", v)
 	}
 }
+
+// For work by hand: SHRINK=SEED go test -run Shrinks -v.
+func TestShrinksByHand(t *testing.T) {
+	seed := number("SHRINK", 0)
+	if seed == 0 {
+		t.Log("nothing to shrink: set SHRINK to a seed that fails")
+		return
+	}
+	v, err := Run(Config{Seed: seed})
+	require.NoError(t, err)
+	require.False(t, v.OK())
+	small, err := Shrink(v, 30*time.Second, nil)
+	require.NoError(t, err)
+	t.Logf("%v\n%v", small, small.Case())
+}
