@@ -19,7 +19,10 @@ type journal struct {
 	writes []*write // asked, oldest first
 	// install is a snapshot from the leader that waits for one of our own to be
 	// finished. Nothing else is written meanwhile.
-	install    *install
+	install *install
+	// installing counts snapshots from the leader that are not installed yet. The
+	// machine is behind the log meanwhile.
+	installing int
 	term, vote uint64 // of the last hard state gathered
 }
 

@@ -110,7 +110,9 @@ func (r *Replica) found(rec *recovered) {
 	r.journal.log.Restore(s, content{r.machine.Snapshot(), new(int64)}, func(err error) {
 		if err != nil {
 			r.logBroken(err)
+			return
 		}
+		r.continueInstall()
 	})
 }
 

@@ -90,6 +90,7 @@ func Open(cfg Config, e *env.Env, m Machine) (*Replica, error) {
 	if rec.fresh {
 		r.found(rec)
 	}
+	r.armTick()
 	return r, nil
 }
 
@@ -126,7 +127,6 @@ func (r *Replica) begin() {
 	if len(r.conf.GetVoters()) == 1 && r.voter() {
 		_ = r.raft.Campaign() // nobody else could win
 	}
-	r.armTick()
 }
 
 // Propose asks the leader to put entries into the log, in order and all of them
@@ -471,6 +471,14 @@ func (r *Replica) tick() {
 		return
 	}
 	r.ticks++
+	r.tickDisk()
+	if r.ready {
+		r.tickRaft()
+	}
+	r.armTick()
+}
+
+func (r *Replica) tickRaft() {
 	r.silent++
 	if r.role != Leader && r.silent >= r.cfg.ElectionTicks && r.voter() {
 		r.campaignSoon()
@@ -479,9 +487,7 @@ func (r *Replica) tick() {
 	}
 	r.tickReads()
 	r.tickTransfers()
-	r.tickDisk()
 	r.checkStalled()
-	r.armTick()
 }
 
 // campaignSoon makes raft campaign with this tick. Raft adds a jitter of its own,

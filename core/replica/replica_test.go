@@ -68,6 +68,7 @@ type member struct {
 	*replica.Replica
 	cfg  replica.Config
 	list *list
+	wrap func(*list) replica.Machine
 }
 
 // group is some replicas in one world.
@@ -109,7 +110,11 @@ func (g *group) on(m *member) {
 func (g *group) tryOn(m *member) error {
 	m.list = &list{}
 	m.fatal = nil
-	r, err := replica.Open(m.cfg, m.host.env(), m.list)
+	var machine replica.Machine = m.list
+	if m.wrap != nil {
+		machine = m.wrap(m.list)
+	}
+	r, err := replica.Open(m.cfg, m.host.env(), machine)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (r *Replica) image() *raftpb.Snapshot {
 // disk takes it.
 func (r *Replica) maybeSnapshot() {
 	s := &r.images
-	if !r.ready || r.inert() || s.entries == 0 || r.journal.install != nil || r.journal.log.Snapshotting() || r.ticks < s.retryAt {
+	if !r.ready || r.inert() || s.entries == 0 || r.journal.installing > 0 || r.journal.log.Snapshotting() || r.ticks < s.retryAt {
 		return
 	}
 	due := s.bytes >= max(r.cfg.SnapshotBytes, 2*s.size) ||
@@ -97,6 +97,9 @@ func (r *Replica) beginInstall(s *raftpb.Snapshot) {
 	}
 	err := r.storage.ApplySnapshot(s)
 	invariant.Check(err == nil, "replica: install a snapshot at %d: %v", staged.index, err)
+	if r.journal.install == nil {
+		r.journal.installing++
+	}
 	r.journal.install = &install{
 		index: staged.index, term: staged.term, conf: m.GetConfState(), removed: staged.removed,
 		body: staged.reader(), content: staged,
@@ -131,11 +134,13 @@ func (r *Replica) installed(in *install, err error) {
 		r.die(fmt.Errorf("replica: restore the state at entry %d that the leader sent: %w", in.index, err))
 		return
 	}
+	r.journal.installing--
 	r.applied, r.appliedTerm, r.commit = in.index, in.term, max(r.commit, in.index)
 	r.conf, r.removed = in.conf, in.removed
 	r.images.index, r.images.bytes, r.images.entries = in.index, 0, 0
 	r.env.Log.Log(env.Info, "state installed from the leader", "id", r.cfg.ID, "index", in.index, "term", in.term)
 	r.cfg.OnRestore()
+	r.continueInstall() // another may have come meanwhile
 }
 
 // state is the received body of a snapshot, in the pieces it came in.
