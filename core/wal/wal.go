@@ -106,9 +106,10 @@ type Log struct {
 	// that are gone.
 	synced uint64
 
-	full     bool // a frame found no space: nothing is written until Retry
-	snapping bool
-	restore  *restore
+	full     bool     // a frame found no space: nothing is written until Retry
+	snapping bool     // until the file is there, of a restore until its record is
+	restore  *restore // until the file is there
+	covered  uint64   // index of the newest snapshot that is durable or being restored
 
 	doomed   []uint64 // segments to remove, in this order
 	removing bool
@@ -200,6 +201,7 @@ func resume(d env.Disk, rare env.Rare, o Options, r *recovery, c *replay, fix []
 		at:          c.at,
 		synced:      r.claim,
 		last:        c.now.last.index,
+		covered:     r.snapIndex(),
 	}
 	l.adopt(r)
 	l.pend = append(c.rest, fix...)
@@ -438,6 +440,7 @@ func (l *Log) Snapshot(s Snapshot, content io.WriterTo, done func(error)) {
 		return
 	}
 	invariant.Check(!l.Snapshotting(), "wal: snapshot at %d while another is written", s.Index)
+	invariant.Check(s.Index >= l.covered, "wal: snapshot at %d behind one at %d", s.Index, l.covered)
 	l.snapping = true
 	if planted.On(planted.TruncateEarly) {
 		l.compact(s.Index)
@@ -462,6 +465,7 @@ func (l *Log) snapped(s Snapshot, done func(error), err error) {
 		}
 		return
 	}
+	l.covered = s.Index
 	// From here on the log may be cut, so the log says that the snapshot must
 	// be there.
 	l.pend = appendPosition(l.pend, kindMark, position{s.Index, s.Term})
@@ -489,12 +493,15 @@ func (l *Log) Restore(s Snapshot, content io.WriterTo, done func(error)) {
 		return
 	}
 	invariant.Check(!l.Snapshotting(), "wal: restore of %d while another snapshot is written", s.Index)
+	invariant.Check(s.Index > l.covered, "wal: restore of %d behind a snapshot at %d", s.Index, l.covered)
+	l.snapping, l.covered = true, s.Index
 	if len(l.pend) > 0 && !l.full {
 		l.write()
 	}
 	l.pend = appendPosition(l.pend, kindReset, position{s.Index, s.Term})
 	l.last = s.Index
 	l.dones = append(l.dones, func(err error) {
+		l.snapping = false
 		if err == nil {
 			l.compact(s.Index)
 		}
@@ -559,8 +566,9 @@ func (l *Log) remove() {
 	})
 }
 
-// Snapshotting says whether a Snapshot or Restore is under way.
-func (l *Log) Snapshotting() bool { return l.snapping || l.restore != nil }
+// Snapshotting says whether a Snapshot or Restore is under way, its completion
+// not yet begun.
+func (l *Log) Snapshotting() bool { return l.snapping }
 
 // Full says whether the log waits for space. The node should refuse writes of
 // its clients meanwhile, for what is appended now stays in memory.
