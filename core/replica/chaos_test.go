@@ -37,7 +37,7 @@ func (w watched) Apply(index uint64, entry []byte) {
 }
 
 func TestChaos(t *testing.T) {
-	seeds := uint64(3000)
+	seeds := uint64(300)
 	if testing.Short() {
 		seeds = 10
 	}
@@ -61,7 +61,6 @@ func TestChaos(t *testing.T) {
 				m.wrap = func(l *list) replica.Machine { return watched{l, c} }
 				c.on(m)
 			}
-			c.log = dbg
 			c.rare = func(string) bool { return c.rng.IntN(50) == 0 }
 			c.trouble(150)
 			c.calm()
@@ -199,12 +198,6 @@ func (c *chaos) calm() {
 			c.on(m)
 		}
 	}
-	if dbg != nil {
-		c.run(20 * time.Second)
-		for _, m := range c.members {
-			dbg("%v %s", m.cfg.ID, m.Debug())
-		}
-	}
 	c.propose("calm")
 	c.same(20 * time.Second)
 	have := map[string]bool{}
@@ -216,5 +209,3 @@ func (c *chaos) calm() {
 		assert.True(c.t, have[e], "%s was applied and is gone", e)
 	}
 }
-
-var dbg func(string, ...any)
