@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -259,6 +260,7 @@ func (c *conn) close() {
 	}
 	c.gone = true
 	c.down.closed = true
+	c.proc.open = slices.DeleteFunc(c.proc.open, func(o *conn) bool { return o == c })
 	if !c.w.closed {
 		c.push(&c.up, headBytes, c.hangUp)
 	}
@@ -465,6 +467,9 @@ func (c *conn) response(ctx context.Context, deadline time.Duration) *client.Res
 	}
 	if c.req.Stream {
 		deadline = 0
+	}
+	if !c.ended {
+		c.proc.open = append(c.proc.open, c)
 	}
 	return &client.Response{Status: c.head.Status, Header: h, Body: &body{c, ctx, deadline}}
 }

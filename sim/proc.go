@@ -30,6 +30,7 @@ type Proc struct {
 	woken       bool   // a wake-up is on its way
 	waiting     bool
 	interrupted bool
+	open        []*conn // whose body is still under way
 }
 
 var _ client.Doer = (*Proc)(nil)
@@ -73,8 +74,16 @@ func (p *Proc) resume() {
 	p.next()
 	p.running = false
 	if p.done {
+		p.hangUp()
 		p.w.record(KindProc, p.host, 0, 0, 0, "end "+p.name)
 		p.w.reap()
+	}
+}
+
+// hangUp closes what the program left open, as the end of a process does.
+func (p *Proc) hangUp() {
+	for len(p.open) > 0 {
+		p.open[len(p.open)-1].close()
 	}
 }
 

@@ -252,6 +252,19 @@ func TestStreamsBreak(t *testing.T) {
 	}
 }
 
+func TestAProgramThatEndsHangsUp(t *testing.T) {
+	w := newTestWorld(t, 1, Options{})
+	m, _, cancelled := streamer(w)
+	script(t, w, func(p *Proc) {
+		_, err := p.Do(p.Context(), watch())
+		assert.NoError(t, err)
+		assert.Equal(t, 1, m.Connections())
+	})
+	w.RunFor(time.Second)
+	assert.Equal(t, 1, *cancelled)
+	assert.Zero(t, m.Connections())
+}
+
 func TestASlowReaderIsTold(t *testing.T) {
 	w := newTestWorld(t, 1, Options{})
 	_, push, _ := streamer(w)

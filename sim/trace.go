@@ -120,13 +120,13 @@ func (e Event) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%8d %8d %15.9f", e.ID, e.Cause, e.At.Seconds())
 	if e.Node != 0 {
-		fmt.Fprintf(&b, " n%v", hostName(e.Node))
+		b.WriteString(" " + hostName(e.Node))
 	} else {
 		b.WriteString(" -")
 	}
 	fmt.Fprintf(&b, " %v", e.Kind)
 	if e.Peer != 0 {
-		fmt.Fprintf(&b, " n%v", hostName(e.Peer))
+		b.WriteString(" " + hostName(e.Peer))
 	}
 	if e.Size != 0 {
 		fmt.Fprintf(&b, " %d B", e.Size)
@@ -143,9 +143,9 @@ func (e Event) String() string {
 
 func hostName(id env.NodeID) string {
 	if isClient(id) {
-		return fmt.Sprintf("c%d", uint64(id-clientBase))
+		return fmt.Sprintf("client%d", uint64(id-clientBase))
 	}
-	return id.String()
+	return "n" + id.String()
 }
 
 // record puts what happens into the hash, the ring and wherever else it is
@@ -206,7 +206,7 @@ type Failure struct {
 func (f *Failure) Error() string {
 	where := ""
 	if f.Node != 0 {
-		where = " on n" + hostName(f.Node)
+		where = " on " + hostName(f.Node)
 	}
 	return fmt.Sprintf("%s%s at %v, event %d: %s", f.Oracle, where, f.At, f.Event, f.Message)
 }

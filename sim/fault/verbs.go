@@ -384,11 +384,16 @@ func stop(r *Runner, m *sim.Machine, a *Action) func() {
 	const grace = 2 * time.Second
 	if a.For == 0 {
 		m.Stop(grace)
+		r.c.After(grace+time.Millisecond, "start again", func() { r.down(m, 0) })
 		return nil
 	}
 	r.down(m, +1)
 	m.Stop(grace)
-	return func() { r.down(m, -1) }
+	return func() {
+		r.down(m, -1)
+		// The process may still be about to end.
+		r.c.After(grace+time.Millisecond, "start again", func() { r.down(m, 0) })
+	}
 }
 
 func power(r *Runner, a *Action) func() {
