@@ -111,6 +111,16 @@ type Identity struct {
 
 const identityFile = "identity"
 
+// judge refuses options from which no identity can be made, before anything is
+// written.
+func (o *serveOptions) judge() error {
+	if _, err := os.Stat(filepath.Join(o.dataDir, identityFile)); err == nil {
+		return nil
+	}
+	_, err := o.found()
+	return err
+}
+
 // identity reads who this member is, or decides it and writes it down.
 func (o *serveOptions) identity() (*Identity, error) {
 	path := filepath.Join(o.dataDir, identityFile)

@@ -45,6 +45,9 @@ type member struct {
 // startMember starts a member, or starts nothing and says why.
 func startMember(o *serveOptions, log realnet.Log) (*member, error) {
 	m := &member{log: log, loop: realnet.NewLoop(), failed: make(chan error, 1)}
+	if err := o.judge(); err != nil {
+		return nil, err
+	}
 	peers, err := listenAll(o.listenPeer, defaultPeerURLs, log)
 	if err != nil {
 		return nil, fmt.Errorf("--listen-peer-urls: %w", err)
