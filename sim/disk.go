@@ -59,6 +59,7 @@ type Disk struct {
 	stalled  time.Duration // no write finishes before
 	failSync int           // so many syncs will fail
 	readOnly bool
+	bad      map[string]bool // names that cannot be read
 	survival float64
 	life     int
 	loaded   map[string]bool // names that this life has read
@@ -209,6 +210,16 @@ func b2u(b bool) uint64 {
 	return 0
 }
 
+// SetUnreadable makes every Load of a file fail until it is lifted, as a bad
+// sector does.
+func (d *Disk) SetUnreadable(name string, on bool) {
+	if d.bad == nil {
+		d.bad = make(map[string]bool)
+	}
+	d.bad[name] = on
+	d.m.note(KindHurt, "disk unreadable "+name, b2u(on))
+}
+
 // Rot flips bits of one byte of a durable file where it lies; the seed says which.
 // It reports the place, or false if the disk holds nothing that matches. An empty
 // name is any file.
@@ -291,6 +302,9 @@ func (d *Disk) read(name string) ([]byte, error) {
 	f := d.files[name]
 	if f == nil || f.live == nil {
 		return nil, &fs.PathError{Op: "load", Path: name, Err: fs.ErrNotExist}
+	}
+	if d.bad[name] {
+		return nil, &fs.PathError{Op: "load", Path: name, Err: ErrIO}
 	}
 	d.loaded[name] = true
 	n := f.live

@@ -295,6 +295,21 @@ func TestRotStays(t *testing.T) {
 	assert.False(t, m.Disk().RotAt("log", 5000))
 }
 
+func TestAnUnreadableFile(t *testing.T) {
+	w := newTestWorld(t, 1, Options{})
+	m, loaded := reader(w)
+	appendSynced(t, m, "log", []byte("one"))
+	m.Disk().SetUnreadable("log", true)
+	m.Kill()
+	m.Start()
+	require.Len(t, m.Exits(), 2)
+	assert.Equal(t, "start", m.Exits()[1].Why)
+	assert.ErrorIs(t, m.Exits()[1].Err, ErrIO)
+	m.Disk().SetUnreadable("log", false)
+	m.Start()
+	assert.Equal(t, "one", trimZeros(loaded["log"]))
+}
+
 func TestWipeAndImage(t *testing.T) {
 	w := newTestWorld(t, 1, Options{})
 	m, loaded := reader(w)
