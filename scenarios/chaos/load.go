@@ -1,0 +1,151 @@
+package chaos
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/keelson/keelson/core/client"
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/store"
+	"github.com/keelson/keelson/linearizability"
+	"github.com/keelson/keelson/sim"
+	"github.com/keelson/keelson/sim/check"
+	"github.com/keelson/keelson/sim/fault"
+)
+
+// Load is workloads and faults in a cluster that somebody else steps, under the
+// oracles that look after every turn.
+type Load struct {
+	run     *run
+	benches []*bench
+	faults  []*fault.Runner
+	clients int // of Doer; they count down from -2, workloads' clients up from 1
+}
+
+// Attach puts a cluster under the oracles. Damaged says which machines' disks
+// the caller has damaged.
+func Attach(c *sim.Cluster, damaged func(env.NodeID) bool) *Load {
+	s := &settings{patience: 3 * time.Second, link: sim.DefaultLink(), disk: sim.DefaultDisk(), restart: -1}
+	s.Seed, s.Machines = c.Seed(), len(c.Machines())
+	for _, m := range c.Machines() {
+		s.names = append(s.names, m.Name())
+	}
+	l := &Load{run: &run{settings: s, c: c}}
+	l.run.rec = linearizability.NewRecorder(func() int64 { return int64(c.Now()) })
+	l.run.always = check.Watch(c, check.Options{
+		Applied: func(m *sim.Machine, e *store.Event) string { return l.run.rec.Applied(m.Name(), e) },
+		Damaged: func(id env.NodeID) bool { return damaged(id) || l.damaged(id) },
+	})
+	return l
+}
+
+func (l *Load) damaged(id env.NodeID) bool {
+	for _, f := range l.faults {
+		if f.Damaged[id] {
+			return true
+		}
+	}
+	return false
+}
+
+// perClient is how many operations in a second each client of Start makes.
+const perClient = 4
+
+// Start lets clients of a workload work for d, beside everything else.
+func (l *Load) Start(name string, clients int, d time.Duration) error {
+	for _, w := range Workloads() {
+		if w.Name != name {
+			continue
+		}
+		s := *l.run.settings
+		s.clients, s.loads, s.Rate = clients, []Workload{w}, perClient*float64(clients)
+		r := *l.run
+		r.settings = &s
+		b := newBench(&r)
+		if n := len(l.benches); n > 0 { // values and clients are never used twice
+			b.serial, b.ids = l.benches[n-1].serial+1_000_000, l.benches[n-1].ids+1_000
+		}
+		l.benches = append(l.benches, b)
+		b.start()
+		l.run.c.After(d, "workload over", func() {
+			b.stop, b.calm = true, true
+			b.live()
+		})
+		return nil
+	}
+	return fmt.Errorf("unknown workload %q: want one of %v", name, WorkloadNames())
+}
+
+// Fault lets a family of trouble strike for d. At the end everything that it did
+// is undone, and every machine runs.
+func (l *Load) Fault(family string, d time.Duration) error {
+	f, ok := fault.Named(family)
+	if !ok {
+		return fmt.Errorf("unknown family of faults %q: want one of %v", family, FamilyNames())
+	}
+	c := l.run.c
+	plan := fault.Draw(c.Seed(), fault.Shape{Machines: l.run.names, From: c.Now(), Until: c.Now() + d}, []fault.Family{f})
+	r := plan.Run(c, fault.Settings{Link: l.run.link, Disk: l.run.disk, Restart: -1})
+	l.faults = append(l.faults, r)
+	c.After(d, "faults over", r.End)
+	return nil
+}
+
+// Done says that every client has finished.
+func (l *Load) Done() bool {
+	for _, b := range l.benches {
+		if !b.done() {
+			return false
+		}
+		for _, p := range b.readers {
+			if !p.Done() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Check reads everything once more and holds the whole history to the promises.
+// It needs a cluster with a leader.
+func (l *Load) Check() error {
+	if len(l.benches) == 0 {
+		return nil
+	}
+	if !l.Done() {
+		return fmt.Errorf("a workload is still running: let it end with \"until workload done\"")
+	}
+	l.run.peace = l.run.c.Now()
+	if l.run.read() {
+		l.run.check()
+	}
+	if f := l.run.c.Failure(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// WorkloadNames lists the workloads.
+func WorkloadNames() []string {
+	var names []string
+	for _, w := range Workloads() {
+		names = append(names, w.Name)
+	}
+	return names
+}
+
+// FamilyNames lists the families of faults.
+func FamilyNames() []string {
+	var names []string
+	for _, f := range fault.Families() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// Doer records what a client asks through p, so that the history holds it to
+// account together with the workloads.
+func (l *Load) Doer(p *sim.Proc) client.Doer {
+	l.clients++
+	return l.run.rec.Doer(-1-l.clients, p)
+}

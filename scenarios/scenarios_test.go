@@ -1,0 +1,80 @@
+package scenarios_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/keelson/keelson/scenarios"
+	"github.com/keelson/keelson/scenarios/script"
+	"github.com/keelson/keelson/sim"
+)
+
+var rewrite = flag.Bool("rewrite", false, "rewrite the outputs of the transcripts to what happens")
+
+func TestMain(m *testing.M) {
+	sim.Deterministic()
+	os.Exit(m.Run())
+}
+
+// Each transcript must show what happens, and happen the same way twice.
+func TestDisasters(t *testing.T) {
+	files, err := filepath.Glob("disasters/*.txt")
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(files), 20)
+	for _, name := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(name)
+			require.NoError(t, err)
+			first := run(t, name, string(text))
+			if *rewrite {
+				require.NoError(t, os.WriteFile(name, []byte(first.File.String()), 0o644))
+				return
+			}
+			require.NoError(t, first.Err)
+			require.Equal(t, string(text), first.File.String())
+			require.Equal(t, first.Hash, run(t, name, string(text)).Hash, "two runs differ")
+		})
+	}
+}
+
+func run(t *testing.T, name, text string) *scenarios.Result {
+	t.Helper()
+	f, err := script.Parse(name, text)
+	require.NoError(t, err)
+	return scenarios.Run(f)
+}
+
+// A scenario that asks for what does not hold must fail, on the line that asks.
+func TestAScenarioThatDoesNotHoldFails(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"cluster 1\nexpect no leader", "x:2: does not hold"},
+		{"cluster 3\nuntil key /a = b within 2s", "x:2: does not hold within 2s"},
+		{"cluster 1\n$ locksmithctl set-max 2\n$ locksmithctl lock a\n$ locksmithctl lock b\nalways holders reboot-lock <= 1\nadvance 5s", "always holders reboot-lock <= 1"},
+		{"cluster 1\n$ rm -rf /", "x:2: rm is no command"},
+		{"cluster 1\nread w", "x:2: no command in the background is named w"},
+		{"cluster 1\nworkload nonsense", "x:2: "},
+		{"cluster 1\nfault nonsense", "x:2: "},
+		{"cluster 1\npower off n2", "x:2: there is no n2"},
+	} {
+		t.Run(c.text, func(t *testing.T) { assert.ErrorContains(t, run(t, "x", c.text).Err, c.want) })
+	}
+}
+
+// The reference page has every statement and condition of the tables.
+func TestTheReferencePageIsComplete(t *testing.T) {
+	want := scenarios.Reference()
+	const page = "../docs/scenarios.md"
+	if *rewrite {
+		require.NoError(t, os.WriteFile(page, []byte(want), 0o644))
+	}
+	got, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Equal(t, want, string(got), "run go test ./scenarios -rewrite")
+}
