@@ -64,3 +64,16 @@ func TestShrinksByHand(t *testing.T) {
 	require.NoError(t, err)
 	t.Logf("%v\n%v", small, small.Case())
 }
+
+func TestTwice(t *testing.T) {
+	s := Swarm{Config: Config{Seed: number("SEED", 1)}, Seeds: int(number("SEEDS", 10)), Jobs: 2, Twice: true}
+	s.Progress = func(v *Verdict, _ *Tally) {
+		if !v.OK() {
+			t.Errorf("%v", v)
+		}
+	}
+	tally, err := s.Run()
+	require.NoError(t, err)
+	t.Logf("%d runs, %v busy, %v virtual, %d events, %d ops, %d unknown, %d changes, %d undecided\n%v\nnever: %v",
+		tally.Runs, tally.Busy, tally.Virtual, tally.Steps, tally.Ops, tally.Unknown, tally.Changes, tally.Undecided, tally.Count, tally.Rare.Never())
+}
