@@ -44,15 +44,33 @@ func marshal(m proto.Message) []byte {
 // entriesTag is the key of raftpb.Message.entries on the wire: field 7, bytes.
 const entriesTag = 7<<3 | 2
 
-// message encodes m. Fields of protocol buffers may come in any order, so the
-// entries are appended behind the rest from bytes that exist already.
-func (c encodings) message(m *raftpb.Message) []byte {
+// outgoing is a raft message in two parts: all fields but the entries, and the
+// entries. Fields of protocol buffers may come in any order, so one after the
+// other they are the message, and the entries' bytes are those of the log.
+type outgoing struct {
+	head    []byte
+	entries [][]byte
+	size    int
+}
+
+func (c encodings) message(m *raftpb.Message) outgoing {
 	entries := m.Entries
 	m.Entries = nil
-	p := marshal(m)
+	o := outgoing{head: marshal(m)}
 	m.Entries = entries
+	o.size = len(o.head)
 	for _, e := range entries {
 		b := c.of(e)
+		o.entries = append(o.entries, b)
+		o.size += 1 + len(binary.AppendUvarint(nil, uint64(len(b)))) + len(b)
+	}
+	return o
+}
+
+// appendTo appends the message, o.size bytes, to p.
+func (o *outgoing) appendTo(p []byte) []byte {
+	p = append(p, o.head...)
+	for _, b := range o.entries {
 		p = append(p, entriesTag)
 		p = binary.AppendUvarint(p, uint64(len(b)))
 		p = append(p, b...)

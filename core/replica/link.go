@@ -3,6 +3,8 @@ package replica
 import (
 	"slices"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/peer"
 )
@@ -47,6 +49,25 @@ func (r *Replica) post(to env.NodeID, kind byte, payload []byte) {
 	if !l.codec.Add(kind, payload) {
 		r.env.Log.Log(env.Warn, "message too long to be sent", "to", to, "bytes", len(payload))
 	}
+}
+
+// postRaft is post for a raft message: it is encoded in place.
+func (r *Replica) postRaft(m *raftpb.Message) {
+	to := env.NodeID(m.GetTo())
+	if !r.ready || to == 0 || to == r.cfg.ID {
+		return
+	}
+	l, o := r.link(to), r.enc.message(m)
+	p, ok := l.codec.Reserve(kindRaft, o.size)
+	if !ok {
+		r.sendFrame(l)
+		p, ok = l.codec.Reserve(kindRaft, o.size)
+	}
+	if !ok {
+		r.env.Log.Log(env.Warn, "message too long to be sent", "to", to, "bytes", o.size)
+		return
+	}
+	o.appendTo(p[:0])
 }
 
 // sendFrames sends what the turn said, and tells raft of the peers that did not

@@ -355,7 +355,7 @@ func (r *Replica) route(m *raftpb.Message) {
 	case m.GetType() == raftpb.MsgSnap:
 		r.startTransfer(m)
 	default:
-		r.post(env.NodeID(m.GetTo()), kindRaft, r.enc.message(m))
+		r.postRaft(m)
 	}
 }
 

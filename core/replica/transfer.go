@@ -59,7 +59,7 @@ func (r *Replica) startTransfer(m *raftpb.Message) {
 	}
 	r.out.last++
 	r.out.list = append(r.out.list, &transfer{
-		to: to, id: r.out.last, message: r.enc.message(m), removed: r.removed,
+		to: to, id: r.out.last, message: marshal(m), removed: r.removed,
 		body: r.machine.Snapshot().NewReader(), progress: r.ticks, alive: r.ticks,
 	})
 	r.env.Log.Log(env.Info, "send the state", "id", r.cfg.ID, "to", to, "index", index, "transfer", r.out.last)
