@@ -187,7 +187,7 @@ func (h *history) kept(e Entry) bool {
 }
 
 func (h *history) restore(t *rapid.T) {
-	if h.l.Snapshotting() || !h.l.Ready() {
+	if h.l.Snapshotting() {
 		return
 	}
 	last := h.states[len(h.states)-1]

@@ -109,6 +109,7 @@ type Log struct {
 	full     bool     // a frame found no space: nothing is written until Retry
 	snapping bool     // until the file is there, of a restore until its record is
 	restore  *restore // until the file is there
+	early    func()   // what waits for the first frame of this life
 	covered  uint64   // index of the newest snapshot that is durable or being restored
 
 	doomed   []uint64 // segments to remove, in this order
@@ -246,6 +247,10 @@ func (s *segment) maxEntry() uint64 {
 func (l *Log) begun(snapshot uint64) {
 	l.ready = true
 	l.compact(snapshot)
+	if l.early != nil {
+		l.early()
+		l.early = nil
+	}
 	if l.o.Ready != nil {
 		l.o.Ready()
 	}
@@ -445,9 +450,21 @@ func (l *Log) Snapshot(s Snapshot, content io.WriterTo, done func(error)) {
 	if planted.On(planted.TruncateEarly) {
 		l.compact(s.Index)
 	}
-	l.disk.Replace(snapshotName, &snapshotFile{l.id, s, content}, func(err error) {
-		l.snapped(s, done, err)
+	l.whenReady(func() {
+		l.disk.Replace(snapshotName, &snapshotFile{l.id, s, content}, func(err error) {
+			l.snapped(s, done, err)
+		})
 	})
+}
+
+// whenReady runs fn now, or as soon as the first frame of this life is durable:
+// a snapshot without any log would look like a log that was lost.
+func (l *Log) whenReady(fn func()) {
+	if l.ready {
+		fn()
+		return
+	}
+	l.early = fn
 }
 
 func (l *Log) snapped(s Snapshot, done func(error), err error) {
@@ -510,7 +527,7 @@ func (l *Log) Restore(s Snapshot, content io.WriterTo, done func(error)) {
 		}
 	})
 	l.restore = &restore{snap: s, content: content}
-	l.replace()
+	l.whenReady(l.replace)
 }
 
 // replace writes the snapshot of the restore under way.
