@@ -31,8 +31,9 @@ type indexCheck struct {
 	// waiting holds writes of unknown outcome, by key, until a change turns out
 	// to be theirs.
 	waiting map[string][]*Op
-	gaps    []uint64 // indexes that nobody has accounted for yet, rising
-	first   uint64   // index of the first known change
+	unknown map[string][]*Op // those and the ones that were accounted for
+	gaps    []uint64         // indexes that nobody has accounted for yet, rising
+	first   uint64           // index of the first known change
 	guessed int
 	// broken says that the model is no longer what the cluster holds, so that
 	// what follows would only repeat the first finding.
@@ -45,6 +46,7 @@ func newIndexCheck(h *History, o *Options) *indexCheck {
 		h:       h, o: o, t: newTree(),
 		changes: map[uint64]*change{},
 		waiting: map[string][]*Op{},
+		unknown: map[string][]*Op{},
 	}
 	c.gather()
 	return c
@@ -64,6 +66,7 @@ func (c *indexCheck) gather() {
 		switch {
 		case op.Unknown && op.Input.Write():
 			c.waiting[op.Input.Key] = append(c.waiting[op.Input.Key], op)
+			c.unknown[op.Input.Key] = append(c.unknown[op.Input.Key], op)
 		case op.changed():
 			c.learnWrite(op)
 		case op.Unknown:
@@ -413,12 +416,38 @@ func (c *indexCheck) expire(ch *change) {
 		}
 	}
 	if old.by != nil {
-		ttl := old.by.Input.TTLSeconds * int64(time.Second)
-		if due := old.by.InvokedAt + ttl - ttl/1_000_000*c.o.DriftPPM; e.At < due {
+		if due := c.due(old.by, e); e.At < due {
 			c.add(TTLEarly, "%v\n  %v too early: the ttl is that of %v", e, time.Duration(due-e.At), old.by)
 		}
 	}
 	c.t.remove(e.Node.Key)
+}
+
+// due is the earliest moment at which a ttl that by gave may end. Where nobody
+// learned the outcome of by, another write that looks the same to everybody may
+// have been in its place.
+func (c *indexCheck) due(by *Op, e *Event) int64 {
+	end := func(o *Op) int64 {
+		ttl := o.Input.TTLSeconds * int64(time.Second)
+		return o.InvokedAt + ttl - ttl/1_000_000*c.o.DriftPPM
+	}
+	due := end(by)
+	if !by.Unknown {
+		return due
+	}
+	for _, o := range c.unknown[by.Input.Key] {
+		if alike(&o.Input, &by.Input) && o.Call < e.Seq {
+			due = min(due, end(o))
+		}
+	}
+	return due
+}
+
+// alike says that two writes differ in their ttl at most.
+func alike(a, b *Input) bool {
+	x, y := *a, *b
+	x.TTLSeconds, y.TTLSeconds = 0, 0
+	return x == y
 }
 
 // point checks an answer that shows the state at its index: a read or an error.
