@@ -11,3 +11,10 @@ func On(b Bug) bool { return Active == b }
 
 // Built says whether this build can switch bugs on.
 const Built = true
+
+// Plant switches b on, and every other bug off. It is called before any world or
+// node exists, never beside one.
+func Plant(b Bug) bool {
+	Active = b
+	return true
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/keelson/keelson/scenarios/chaos"
+	"github.com/keelson/keelson/sim"
+)
+
+func simBench() *cli.Command {
+	return &cli.Command{
+		Name:  "bench",
+		Usage: "measure the simulator in virtual seconds per second of processor time",
+		Flags: []cli.Flag{&cli.IntFlag{Name: "seeds", Usage: "seeds of the swarm that is measured", Value: 200}},
+		Action: func(_ context.Context, c *cli.Command) error {
+			out := c.Root().Writer
+			fmt.Fprintln(out, "| what | figure | goal |\n|---|---|---|")
+			const idle = 2000 * time.Second
+			cpu := used(func() {
+				w := sim.NewCluster(1, 5, sim.ClusterOptions{})
+				defer w.Close()
+				w.RunFor(idle)
+			})
+			fmt.Fprintf(out, "| five idle nodes | %.0f virtual s per CPU s | ≥ 2000 |\n", idle.Seconds()/cpu.Seconds())
+
+			var v *chaos.Verdict
+			var err error
+			cpu = used(func() {
+				v, err = chaos.Run(chaos.Config{Seed: 1, Machines: 5, Duration: 10 * time.Minute, Families: chaos.FamilyNames(), Workloads: chaos.WorkloadNames()})
+			})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "| standard chaos: five nodes, 20 operations/s, all workloads, all faults | %.0f virtual s per CPU s | ≥ 300 |\n", v.Virtual.Seconds()/cpu.Seconds())
+			fmt.Fprintf(out, "| the same, events | %.0f per CPU s | ≥ 300000 |\n", float64(v.Steps)/cpu.Seconds())
+
+			const worlds = 100
+			cpu = used(func() {
+				for seed := range uint64(worlds) {
+					sim.NewCluster(seed, 5, sim.ClusterOptions{}).Close()
+				}
+			})
+			fmt.Fprintf(out, "| new world of five nodes | %.2f ms | ≤ 5 ms |\n", cpu.Seconds()*1000/worlds)
+
+			var t *chaos.Tally
+			cpu = used(func() { t, err = (&chaos.Swarm{Config: chaos.Config{Seed: 1}, Seeds: c.Int("seeds"), Jobs: 1}).Run() })
+			if err != nil {
+				return err
+			}
+			perRun := cpu.Seconds() / float64(t.Runs)
+			fmt.Fprintf(out, "| 1,000 seeds of a swarm, %.0f virtual s each | %.0f CPU s | ≤ 200 |\n", t.Virtual.Seconds()/float64(t.Runs), perRun*1000)
+			return nil
+		},
+	}
+}
+
+// used is the processor time that fn takes.
+func used(fn func()) time.Duration {
+	before := processorTime()
+	fn()
+	return processorTime() - before
+}
+
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

@@ -1,0 +1,125 @@
+// Package mutation plants each known bug and shows that the oracle named for it finds it.
+//
+// A check that never fails proves nothing. Each bug of core/planted changes the
+// behaviour of the code at one place; the standard swarm must find it by the
+// oracle that the bug's promise is held by, within the budget of its class.
+package mutation
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/keelson/keelson/core/planted"
+	"github.com/keelson/keelson/linearizability"
+	"github.com/keelson/keelson/scenarios/chaos"
+	"github.com/keelson/keelson/sim/check"
+)
+
+// Class says how much processor time a bug may take to be found.
+type Class byte
+
+// Budget is the class's limit: a minute, ten minutes or an hour of one processor.
+func (c Class) Budget() time.Duration {
+	switch c {
+	case 'A':
+		return time.Minute
+	case 'B':
+		return 10 * time.Minute
+	default:
+		return time.Hour
+	}
+}
+
+// Mutant is one planted bug and the oracles that may find it. Any of them counts:
+// one cause shows in several ways, and which comes first is a matter of the seed.
+type Mutant struct {
+	Bug     planted.Bug
+	Class   Class
+	Name    string // what was planted
+	Oracles []string
+}
+
+// Mutants is the table of planted bugs.
+func Mutants() []Mutant {
+	lin, durable, state := string(linearizability.Linearizable), string(linearizability.Durable), string(linearizability.Diverged)
+	lost, order, repeat := string(linearizability.WatchLoss), string(linearizability.WatchOrder), string(linearizability.WatchRepeat)
+	gone := []string{durable, check.State, check.Restart, lin, check.TwoLeaders, state, check.Index}
+	return []Mutant{
+		{planted.AckBeforeSync, 'A', "the append response leaves before the sync", gone},
+		{planted.VoteNotPersisted, 'B', "the vote is not persisted", append([]string{check.TwoLeaders}, gone...)},
+		{planted.TermNotPersisted, 'A', "the term is not persisted", append([]string{check.TwoLeaders}, gone...)},
+		{planted.SyncErrorIgnored, 'B', "a sync error is ignored", gone},
+		{planted.TailCutTooFar, 'C', "recovery drops synced records behind a bad one", gone},
+		{planted.RenameNotSynced, 'B', "the snapshot's rename is not synced", gone},
+		{planted.TruncateEarly, 'B', "the log is truncated before the snapshot is durable", gone},
+		{planted.ReadWithoutQuorum, 'A', "a leader answers reads without asking a quorum", []string{lin}},
+		{planted.RetryUnsafe, 'A', "the client retries what may have happened", []string{lin}},
+		{planted.CASOffByOne, 'A', "compare-and-swap by index is off by one", []string{lin}},
+		{planted.MapOrderLeaks, 'A', "the order of a map leaks into apply", []string{check.State, chaos.Nondeterminism}},
+		{planted.WatchLosesEdge, 'B', "the event at the edge of the history is lost", []string{lost}},
+		{planted.WatchRepeats, 'B', "a watch resumed at a lagging member repeats", []string{repeat, order}},
+		{planted.WatchDropsSilently, 'A', "a slow watcher loses events in silence", []string{lost}},
+		{planted.TTLByWallClock, 'A', "TTLs follow the wall clock", []string{string(linearizability.TTLEarly), check.TTLLate, lin}},
+		{planted.RefreshLosesTTL, 'B', "a refresh that races expiry leaves a key for ever", []string{check.TTLLate, lin}},
+		{planted.LockWithoutIndex, 'A', "the lock is written without its condition", []string{check.Holders}},
+		{planted.RemovedStillVotes, 'C', "a removed member still votes", gone},
+		{planted.RetryWithoutBackoff, 'A', "the client retries without back-off", []string{check.Resource}},
+		{planted.StalledLeaderStays, 'A', "a leader whose disk stalls stays leader", []string{check.Liveness}},
+		{planted.PeerQueueUnbounded, 'A', "the queue to a peer has no bound", []string{check.Memory}},
+	}
+}
+
+// Trial is one search for one bug.
+type Trial struct {
+	Found   bool
+	Oracle  string // that found it, or the one that spoke instead
+	Seed    uint64
+	Runs    int
+	CPU     time.Duration
+	Message string
+}
+
+// Search plants a bug and runs the standard swarm from a first seed until an
+// oracle of the bug's finds it or the budget is used up. Only builds with the tag
+// "planted" can; the process must have called sim.Deterministic and run nothing
+// else meanwhile.
+func Search(m Mutant, first uint64, jobs int) (*Trial, error) {
+	if !planted.Plant(m.Bug) {
+		return nil, fmt.Errorf("this build carries no planted bugs: build with -tags planted")
+	}
+	defer planted.Plant(planted.None)
+	t := &Trial{}
+	start := cpu()
+	const stride = 8
+	for seed := first; cpu()-start < m.Class.Budget(); seed += stride {
+		s := chaos.Swarm{Config: chaos.Config{Seed: seed}, Seeds: stride, Jobs: jobs, FailuresMax: 1, Twice: slices.Contains(m.Oracles, chaos.Nondeterminism)}
+		tally, err := s.Run()
+		if err != nil {
+			return nil, err
+		}
+		t.Runs += tally.Runs
+		for _, sig := range tally.Signatures() {
+			v := tally.First[sig]
+			t.Seed, t.Oracle, t.Message = v.Seed, v.Failure.Oracle, v.Failure.Message
+			if slices.Contains(m.Oracles, v.Failure.Oracle) {
+				t.Found = true
+			}
+		}
+		if t.Found {
+			break
+		}
+	}
+	t.CPU = cpu() - start
+	return t, nil
+}
+
+// cpu is the processor time that this process has used.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
