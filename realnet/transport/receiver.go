@@ -2,6 +2,8 @@ package transport
 
 import (
 	"bufio"
+	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -150,9 +152,9 @@ func (t *Transport) read(from env.NodeID, r *receiver, count *atomic.Uint64) err
 		if _, err := io.ReadFull(in, length[:]); err != nil {
 			return err
 		}
-		n, err := peer.StreamLength(length)
-		if err != nil {
-			return err
+		n := int(binary.LittleEndian.Uint32(length[:]))
+		if n > peer.MaxFrame {
+			return fmt.Errorf("stream out of step: a frame of %d bytes", n)
 		}
 		if !r.hold(n, t.opts.QueueBytes) {
 			return net.ErrClosed

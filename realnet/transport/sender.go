@@ -43,6 +43,9 @@ func (t *Transport) newSender(to env.NodeID, addresses []string) *sender {
 }
 
 func (s *sender) send(frame []byte) bool {
+	if len(frame) > peer.MaxFrame {
+		return false
+	}
 	s.mu.Lock()
 	if s.down || s.bytes > 0 && s.bytes+len(frame) > s.t.opts.QueueBytes {
 		s.mu.Unlock()
@@ -240,7 +243,7 @@ func (s *sender) release(size int) {
 	s.bytes -= size
 }
 
-// appendLength writes what peer.StreamLength reads.
+// appendLength writes the length before a frame, as package peer lays it out.
 func appendLength(dst []byte, n int) []byte {
 	return binary.LittleEndian.AppendUint32(dst, uint32(n))
 }
