@@ -27,6 +27,7 @@ type conn struct {
 	from, to int
 	out      []byte
 	deadline time.Time // of reads, as last set
+	hurried  bool      // it is that of a request under way
 
 	head head
 	req  gateway.Request
@@ -72,7 +73,7 @@ func (c *conn) run() {
 func (c *conn) readHead() verdict {
 	for {
 		if c.to > c.from {
-			c.busy.Store(true)
+			c.busy.Store(true) // also what came while the last answer was written
 			if v := parseHead(c.buf[c.from:c.to], &c.head); v != unfinished {
 				if v == plain && c.head.length > bodyPlain {
 					return unusual
@@ -94,13 +95,18 @@ func (c *conn) fill() bool {
 	now := time.Now()
 	left := c.deadline.Sub(now)
 	switch {
-	case c.to > c.from && left > c.server.opts.HeadTimeout:
-		limit = c.server.opts.HeadTimeout
-		c.setReadDeadline(now.Add(limit))
+	case c.to > c.from && !c.hurried:
+		c.hurry(now.Add(c.server.opts.HeadTimeout))
 	case c.to == c.from && left < limit/2:
 		c.setReadDeadline(now.Add(limit))
 	}
 	return c.read()
+}
+
+// hurry sets a short deadline for a request that comes in pieces.
+func (c *conn) hurry(t time.Time) {
+	c.setReadDeadline(t)
+	c.hurried = true
 }
 
 func (c *conn) setReadDeadline(t time.Time) {
@@ -114,6 +120,9 @@ func (c *conn) read() bool {
 		c.room(1)
 	}
 	n, err := c.nc.Read(c.buf[c.to:])
+	if n > 0 {
+		c.busy.Store(true)
+	}
 	c.to += n
 	return err == nil && n > 0
 }
@@ -137,11 +146,15 @@ func (c *conn) readBody() bool {
 	want := c.head.size + int(c.head.length)
 	if missing := want - (c.to - c.from); missing > 0 {
 		c.room(missing)
-		c.setReadDeadline(time.Now().Add(c.server.opts.BodyTimeout))
+		c.hurry(time.Now().Add(c.server.opts.BodyTimeout))
 		if _, err := io.ReadFull(c.nc, c.buf[c.to:c.to+missing]); err != nil {
 			return false
 		}
 		c.to += missing
+	}
+	if c.hurried {
+		c.hurried = false
+		c.setReadDeadline(time.Now().Add(c.server.opts.IdleTimeout))
 	}
 	c.req = gateway.Request{
 		Method:      c.head.method,
@@ -171,32 +184,101 @@ func (c *conn) serve() bool {
 	if r == nil {
 		var op *gateway.Operation
 		if op, r = c.server.parse(&c.req); r == nil {
-			r = c.ask(op)
+			return c.ask(op)
 		}
 	}
-	if r == nil {
-		return false
-	}
 	c.server.observe(c.head.method, r.Status)
-	if r.More {
-		return c.watch(r)
-	}
 	return c.write(r)
 }
 
-// ask waits for the node's answer; nil says that there will be none. Until then
-// the request's memory is the loop's as well.
-func (c *conn) ask(op *gateway.Operation) *gateway.Reply {
+// ask has the node answer. Whoever has the answer writes it, while this goroutine
+// reads on: that is how it learns that the client went away, or what it asks for
+// next. False says that the connection is over.
+func (c *conn) ask(op *gateway.Operation) bool {
 	x := c.x.Load()
-	x.reply, x.stream, x.cancel = nil, nil, nil
+	x.renew()
 	if !x.ask(&c.req, op) {
-		return stopped()
+		r := stopped()
+		c.server.observe(c.head.method, r.Status)
+		return c.write(r)
 	}
-	<-x.ready
-	if c.gone.Load() {
-		return nil
+	if op == nil { // the loop still reads the request's memory
+		<-x.ready
 	}
-	return x.reply
+	for !x.over.Load() && !c.gone.Load() {
+		if c.to > c.from && (c.stream.Load() == nil || c.to-c.from >= headMax) {
+			<-x.ready // another request waits; one at a time
+			continue
+		}
+		if !c.read() {
+			c.quit(x)
+			return false
+		}
+	}
+	if c.stream.Swap(nil) != nil {
+		c.x.Store(newExchange(c.server, c)) // the old one may be called until it is dropped
+	}
+	return !c.gone.Load() && !x.last
+}
+
+// quit drops a request because its client is gone.
+func (c *conn) quit(x *exchange) {
+	if st := c.stream.Load(); st != nil {
+		st.quit()
+		return
+	}
+	x.drop()
+}
+
+// deliver writes the answer of x without waiting for the client; what the socket
+// does not take at once is left to a goroutine. It is called once for each
+// request, after the turn in which the node answered.
+func (c *conn) deliver(x *exchange) {
+	r := x.reply
+	x.last = c.last()
+	c.server.observe(c.head.method, r.Status)
+	out := appendHead(c.out[:0], r, x.last)
+	if len(r.Body) <= bodyApart {
+		c.out = append(out, r.Body...)
+		out = c.out
+	} else {
+		out = append(out, r.Body...)
+	}
+	if x.stream != nil {
+		x.stream.closing = x.last
+		c.stream.Store(x.stream)
+	}
+	n, err := c.tryWrite(out)
+	switch {
+	case err != nil:
+		c.nc.Close()
+	case n < len(out):
+		go c.push(x, out[n:])
+	default:
+		c.delivered(x)
+	}
+}
+
+// push writes the rest of an answer, waiting for the client.
+func (c *conn) push(x *exchange, p []byte) {
+	c.nc.SetWriteDeadline(time.Now().Add(c.server.opts.WriteTimeout + time.Duration(len(p))*time.Microsecond))
+	_, err := c.nc.Write(p)
+	c.nc.SetWriteDeadline(time.Time{})
+	if err != nil {
+		c.nc.Close()
+		return
+	}
+	c.delivered(x)
+}
+
+// delivered follows the answer, or the head of one that goes on.
+func (c *conn) delivered(x *exchange) {
+	if x.stream != nil {
+		c.nc.SetReadDeadline(time.Time{})
+		x.stream.begin()
+		return
+	}
+	x.end()
 }
 
 // last reports whether the connection ends with this answer.
@@ -217,35 +299,6 @@ func (c *conn) write(r *gateway.Reply) bool {
 		c.nc.SetWriteDeadline(time.Time{})
 	}
 	return err == nil && !last
-}
-
-// watch sends the head and leaves the rest to the stream, whose bytes are written
-// by whoever has them. This goroutine reads on meanwhile: that is how it learns
-// that the client went away, or what it asks for next.
-func (c *conn) watch(r *gateway.Reply) bool {
-	st := c.x.Load().stream
-	c.x.Store(newExchange(c.server, c)) // the old one may be called until it is dropped
-	c.stream.Store(st)
-	defer c.stream.Store(nil)
-	st.closing = c.last()
-	c.out = appendHead(c.out[:0], r, st.closing)
-	if _, err := c.nc.Write(c.out); err != nil {
-		st.quit()
-		return false
-	}
-	c.setReadDeadline(time.Time{})
-	st.begin()
-	for !st.isOver() {
-		if c.to-c.from >= headMax {
-			<-st.over
-			break
-		}
-		if !c.read() {
-			st.quit()
-			return false
-		}
-	}
-	return !st.failed() && !c.last()
 }
 
 // tryWrite writes what the socket takes at once.
@@ -280,8 +333,7 @@ func (c *conn) handOver() {
 
 // closeIdle ends a connection that nothing is asked on.
 func (c *conn) closeIdle() {
-	st := c.stream.Load()
-	if !c.busy.Load() || st != nil && st.isOver() {
+	if !c.busy.Load() {
 		c.nc.Close()
 	}
 }

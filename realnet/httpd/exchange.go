@@ -14,16 +14,38 @@ import (
 // gateway.Responder.
 type exchange struct {
 	server *Server
-	ready  chan struct{} // one token: reply is set, or never will be
+	ready  chan struct{} // one token: something happened that somebody may wait for
 	reply  *gateway.Reply
-	stream *stream // of a reply that goes on
-	wire   *conn   // nil where net/http writes the answer
+	stream *stream     // of a reply that goes on
+	wire   *conn       // nil where net/http writes the answer
+	over   atomic.Bool // the whole answer is written
+	last   bool        // and the connection ends with it
 
 	cancel func() // the loop's
 }
 
 func newExchange(s *Server, wire *conn) *exchange {
 	return &exchange{server: s, ready: make(chan struct{}, 1), wire: wire}
+}
+
+// renew makes x ready for the next request.
+func (x *exchange) renew() {
+	x.reply, x.stream, x.cancel = nil, nil, nil
+	x.over.Store(false)
+	select {
+	case <-x.ready:
+	default:
+	}
+}
+
+// end says that the whole answer is written.
+func (x *exchange) end() {
+	if x.last {
+		x.wire.nc.Close()
+	}
+	x.wire.busy.Store(false)
+	x.over.Store(true)
+	signal(x.ready)
 }
 
 // Reply implements gateway.Responder. The answer leaves after the turn.
@@ -66,9 +88,6 @@ func (x *exchange) drop() {
 // the node; a nil operation without one must be parsed again on the loop, because
 // the refusal names the cluster.
 func (s *Server) parse(req *gateway.Request) (*gateway.Operation, *gateway.Reply) {
-	if s.opts.Do == nil {
-		return nil, nil
-	}
 	op, err := gateway.Parse(req)
 	if refusal, ok := err.(*gateway.Refusal); ok {
 		return nil, refusal.Reply

@@ -23,14 +23,13 @@ import (
 	"github.com/keelson/keelson/core/store"
 )
 
-// Options are a server's choices. Post, Serve and Log are required.
+// Options are a server's choices. Post, Serve, Do and Log are required.
 type Options struct {
 	// Post has a function run on the loop; false says that it never will.
 	Post func(func()) bool
 	// Serve answers a request, on the loop.
 	Serve func(req *gateway.Request, r gateway.Responder) (cancel func())
-	// Do, if there is one, answers an operation that was parsed already, on the
-	// loop.
+	// Do answers an operation that was parsed already, on the loop.
 	Do  func(op *gateway.Operation, r gateway.Responder) (cancel func())
 	Log env.Log
 	// ReadDefaultLocal makes a plain GET a local read.
@@ -160,22 +159,44 @@ func (s *Server) Publish(view *store.View, info *gateway.Info) { s.state.Store(&
 // and after Publish, so that a client that has its answer finds its write in a
 // local read.
 func (s *Server) AfterTurn() {
+	var batch []*exchange
 	for i, x := range s.answered {
-		signal(x.ready)
 		s.answered[i] = nil
+		if x.wire == nil {
+			signal(x.ready)
+			continue
+		}
+		batch = append(batch, x)
 	}
 	s.answered = s.answered[:0]
-	if len(s.moved) == 0 {
-		return
+	if len(batch) == 1 {
+		deliverAll(batch) // nobody else waits: spare the one client a change of goroutines
+	} else {
+		spread(batch, 16, deliverAll)
 	}
 	moved := s.moved
 	s.moved = nil
 	for _, st := range moved {
 		st.inTurn = false
 	}
-	parts := min(runtime.GOMAXPROCS(0), 1+len(moved)/64)
+	spread(moved, 64, writeStreams)
+}
+
+func deliverAll(batch []*exchange) {
+	for _, x := range batch {
+		x.wire.deliver(x)
+	}
+}
+
+// spread has fn work on list in the background, in parts of about each but no
+// more of them than there are processors.
+func spread[T any](list []T, each int, fn func([]T)) {
+	if len(list) == 0 {
+		return
+	}
+	parts := min(runtime.GOMAXPROCS(0), 1+len(list)/each)
 	for p := range parts {
-		go writeStreams(moved[p*len(moved)/parts : (p+1)*len(moved)/parts])
+		go fn(list[p*len(list)/parts : (p+1)*len(list)/parts])
 	}
 }
 

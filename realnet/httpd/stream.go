@@ -24,23 +24,20 @@ type stream struct {
 	x       *exchange
 	closing bool          // the connection ends with the stream
 	wake    chan struct{} // for net/http: there is something to take
-	over    chan struct{} // closed when nothing more is written
 
 	inTurn bool // the loop's: it is in Server.moved
 
 	mu      sync.Mutex
 	queue   [][]byte
-	behind  int    // chunks that waited when the turn began
-	ended   bool   // no chunk follows
-	started bool   // the head is out
-	busy    bool   // somebody writes
-	rest    []byte // what the socket did not take
+	behind  int  // chunks that waited when the turn began
+	ended   bool // no chunk follows
+	started bool // the head is out
+	busy    bool // somebody writes
 	done    bool
-	err     error
 }
 
 func newStream(x *exchange) *stream {
-	st := &stream{x: x, over: make(chan struct{})}
+	st := &stream{x: x}
 	if x.wire == nil {
 		st.wake = make(chan struct{}, 1)
 	}
@@ -107,18 +104,6 @@ func (st *stream) quit() {
 	st.finish(errGone)
 }
 
-func (st *stream) isOver() bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.done
-}
-
-func (st *stream) failed() bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.err != nil
-}
-
 // finish notes once that the stream is over.
 func (st *stream) finish(err error) {
 	st.mu.Lock()
@@ -126,16 +111,12 @@ func (st *stream) finish(err error) {
 	if st.done {
 		return
 	}
-	st.done, st.err, st.queue, st.rest = true, err, nil, nil
+	st.done, st.queue = true, nil
 	st.x.server.watchers.Add(-1)
-	close(st.over)
-	c := st.x.wire
-	switch {
-	case c == nil:
-	case err != nil || st.closing || st.x.server.draining.Load():
-		c.nc.Close()
-	default:
+	if c := st.x.wire; c != nil {
+		st.x.last = err != nil || st.closing || st.x.server.draining.Load()
 		c.nc.SetReadDeadline(time.Now().Add(st.x.server.opts.IdleTimeout))
+		st.x.end()
 	}
 }
 
