@@ -1,7 +1,11 @@
 package replica_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -17,9 +21,11 @@ import (
 // was seen applied anywhere stays, reads see it, and calm brings agreement.
 type chaos struct {
 	*group
-	truth map[uint64]string // by index
-	acked []string
-	next  int
+	truth   map[uint64]string // by index
+	acked   []string
+	next    int
+	leads   map[uint64]env.NodeID // by term
+	changes bool
 }
 
 // Apply of a watched machine compares with what others applied.
@@ -37,14 +43,14 @@ func (w watched) Apply(index uint64, entry []byte) {
 }
 
 func TestChaos(t *testing.T) {
-	seeds := uint64(300)
+	seeds := chaosSeeds()
 	if testing.Short() {
 		seeds = 10
 	}
 	marks := map[string]int{}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			c := &chaos{truth: map[uint64]string{}}
+			c := &chaos{truth: map[uint64]string{}, leads: map[uint64]env.NodeID{}}
 			n := 1 + int(seed%5)
 			tail := seed % 4
 			c.group = newGroup(t, seed, 0, nil)
@@ -62,6 +68,7 @@ func TestChaos(t *testing.T) {
 				c.on(m)
 			}
 			c.rare = func(string) bool { return c.rng.IntN(50) == 0 }
+			c.changes = seed%2 == 1
 			c.trouble(150)
 			c.calm()
 			for name, n := range c.marks {
@@ -81,6 +88,14 @@ func TestChaos(t *testing.T) {
 	}
 }
 
+// chaosSeeds is how many seeds are run: KEELSON_SEEDS of them, where it is set.
+func chaosSeeds() uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("KEELSON_SEEDS"), 10, 64); err == nil {
+		return n
+	}
+	return 300
+}
+
 func (c *chaos) trouble(steps int) {
 	for range steps {
 		c.step()
@@ -90,7 +105,7 @@ func (c *chaos) trouble(steps int) {
 
 func (c *chaos) step() {
 	m := c.members[c.rng.IntN(len(c.members))]
-	switch c.rng.IntN(14) {
+	switch c.rng.IntN(15) {
 	case 0, 1, 2, 3:
 		for range 1 + c.rng.IntN(6) {
 			c.write()
@@ -100,7 +115,7 @@ func (c *chaos) step() {
 	case 6:
 		if m.up {
 			c.off(m)
-		} else {
+		} else if m.fatal == nil {
 			c.on(m)
 		}
 	case 7:
@@ -110,7 +125,7 @@ func (c *chaos) step() {
 			}
 		}
 		for _, m := range c.members {
-			if !m.up {
+			if !m.up && m.fatal == nil {
 				c.on(m)
 			}
 		}
@@ -133,19 +148,67 @@ func (c *chaos) step() {
 		if l := c.anyLeader(); l != nil {
 			l.turn(func() { l.HandOver() })
 		}
+	case 14:
+		if c.changes {
+			c.change()
+		}
 	}
 	for _, m := range c.members {
+		if errors.Is(m.fatal, replica.ErrRemoved) {
+			continue
+		}
 		require.NoError(c.t, m.fatal)
+		if m.up {
+			c.oneLeader(m.Status())
+		}
 	}
 }
 
+// change adds, promotes or removes a member.
+func (c *chaos) change() {
+	l := c.anyLeader()
+	if l == nil {
+		return
+	}
+	s := l.Status()
+	change := replica.Change{Kind: replica.Remove, ID: s.Voters[c.rng.IntN(len(s.Voters))]}
+	switch {
+	case len(s.Learners) > 0:
+		change = replica.Change{Kind: replica.Promote, ID: s.Learners[0]}
+	case len(s.Voters) < 3 || c.rng.IntN(2) == 0 && len(s.Voters) < 5:
+		m := c.join(env.NodeID(len(c.members) + 1))
+		change = replica.Change{Kind: replica.AddLearner, ID: m.cfg.ID}
+	}
+	l.turn(func() { _ = l.ProposeConfChange(change) })
+}
+
+func (c *chaos) join(id env.NodeID) *member {
+	cfg := c.members[0].cfg
+	cfg.ID, cfg.Voters, cfg.Join = id, nil, true
+	m := c.add(cfg)
+	m.wrap = func(l *list) replica.Machine { return watched{l, c} }
+	c.on(m)
+	return m
+}
+
+func (c *chaos) oneLeader(s replica.Status) {
+	if s.Role != replica.Leader {
+		return
+	}
+	if old, ok := c.leads[s.Term]; ok && old != s.ID {
+		c.t.Errorf("%v and %v lead in term %d", old, s.ID, s.Term)
+	}
+	c.leads[s.Term] = s.ID
+}
+
 func (c *chaos) anyLeader() *member {
+	var found *member // of the highest term: others have not heard yet
 	for _, m := range c.members {
-		if m.up && m.Status().Role == replica.Leader {
-			return m
+		if m.up && m.Status().Role == replica.Leader && (found == nil || m.Status().Term > found.Status().Term) {
+			found = m
 		}
 	}
-	return nil
+	return found
 }
 
 // write proposes an entry; once its leader has applied it, it must stay.
@@ -194,11 +257,19 @@ func (c *chaos) calm() {
 	c.cut = func(env.NodeID, env.NodeID) bool { return false }
 	for _, m := range c.members {
 		m.disk.full = false
-		if !m.up {
+		if !m.up && m.fatal == nil {
 			c.on(m)
 		}
 	}
 	c.propose("calm")
+	c.run(10 * time.Second) // those that left learn it
+	s := c.leader().Status()
+	for _, m := range c.members {
+		if !slices.Contains(s.Voters, m.cfg.ID) && !slices.Contains(s.Learners, m.cfg.ID) {
+			assert.True(c.t, m.cfg.Join || m.fatal != nil, "%v was removed and lives on", m.cfg.ID)
+			c.off(m)
+		}
+	}
 	c.same(20 * time.Second)
 	have := map[string]bool{}
 	for _, e := range c.leader().list.entries {

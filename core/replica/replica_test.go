@@ -594,3 +594,26 @@ func TestBadConfig(t *testing.T) {
 		})
 	}
 }
+
+func TestFormerLeaderAnswersNoRead(t *testing.T) {
+	overlaps := 0
+	for seed := range uint64(20) {
+		g := newGroup(t, seed, 3, nil)
+		g.propose("old")
+		old := g.leader()
+		g.run(time.Duration(g.rng.Int64N(int64(time.Second))))
+		g.cut = func(from, to env.NodeID) bool { return (from == old.cfg.ID) != (to == old.cfg.ID) }
+		g.propose("new")
+		if old.Status().Role != replica.Leader {
+			continue
+		}
+		overlaps++ // it does not know yet
+		old.turn(func() {
+			old.ReadIndex(func() { assert.Contains(t, old.list.entries, "new", "seed %d", seed) })
+		})
+		g.run(3 * time.Second)
+		g.cut = func(env.NodeID, env.NodeID) bool { return false }
+		g.run(3 * time.Second)
+	}
+	assert.Positive(t, overlaps)
+}
