@@ -61,9 +61,7 @@ func (r *Replica) askReads() bool {
 		return false
 	}
 	if r.role == Leader && r.appliedTerm != r.term {
-		// Raft answers a lone voter with the commit index it has, which after a
-		// restart may be behind what an earlier life acknowledged.
-		return false
+		return false // see step, for the same question of another replica
 	}
 	if len(s.asked) > 0 && s.retry {
 		r.env.Rare.Mark("replica: read retried")

@@ -226,6 +226,12 @@ func (r *Replica) step(m *raftpb.Message) error {
 		if m.GetTerm() >= r.term {
 			r.silent = 0
 		}
+	case raftpb.MsgReadIndex:
+		// Raft, where it has one voter, answers with the commit index it has, which
+		// after a restart may be behind what an earlier life acknowledged.
+		if _, ok := r.Leading(); !ok {
+			return nil // asked again soon
+		}
 	case raftpb.MsgTimeoutNow:
 		r.env.Rare.Mark("replica: leadership handed over")
 	}

@@ -617,3 +617,33 @@ func TestFormerLeaderAnswersNoRead(t *testing.T) {
 	}
 	assert.Positive(t, overlaps)
 }
+
+// A lone voter that starts again answers a learner only once it has committed an
+// entry of its own term: before, it may not know all that it acknowledged.
+func TestLoneVoterAnswersLearnerAfterRestart(t *testing.T) {
+	for seed := range uint64(30) {
+		g := newGroup(t, seed, 1, nil)
+		voter := g.leader()
+		learner := g.add(replica.Config{ID: 2, Cluster: 7, Join: true})
+		require.NoError(t, tryChange(voter, replica.AddLearner, 2))
+		g.on(learner)
+		g.same(10 * time.Second)
+		g.cut = func(env.NodeID, env.NodeID) bool { return true }
+		g.propose("a")
+		g.off(voter)
+		g.on(voter)
+		g.cut = func(env.NodeID, env.NodeID) bool { return false }
+		g.sync = 50 * time.Millisecond
+		seen := false
+		for range 40 {
+			learner.turn(func() {
+				learner.ReadIndex(func() {
+					seen = true
+					assert.Contains(t, learner.list.entries, "a", "seed %d", seed)
+				})
+			})
+			g.run(20 * time.Millisecond)
+		}
+		require.True(t, g.until(5*time.Second, func() bool { return seen }))
+	}
+}
