@@ -44,7 +44,16 @@ func (r *Replica) recover() (*recovered, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rec, rec.settle(last, old.HardState == nil)
+	if err := rec.settle(last, old.HardState == nil); err != nil {
+		return nil, err
+	}
+	if rec.hard.GetCommit() < last {
+		r.env.Rare.Mark("replica: restart between log sync and apply")
+	}
+	if rec.hard.GetCommit() > rec.index {
+		r.env.Rare.Mark("replica: entries applied again after a restart")
+	}
+	return rec, nil
 }
 
 func (r *Replica) recoverSnapshot(rec *recovered, old *wal.Recovered) error {
