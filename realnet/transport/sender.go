@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/keelson/keelson/core/env"
@@ -27,12 +28,20 @@ type sender struct {
 	sent      atomic.Uint64
 	dropped   atomic.Uint64
 
-	mu    sync.Mutex
-	queue [][]byte
-	bytes int
-	down  bool // the last attempt failed: drop what is sent
-	up    bool
+	mu      sync.Mutex
+	raw     syscall.RawConn // of the stream that stands; nil where writing may wait
+	writing bool            // the sender's goroutine writes
+	rest    []byte          // the rest of a frame of which the socket took a part
+	queue   [][]byte
+	bytes   int
+	down    bool // the last attempt failed: drop what is sent
+	up      bool
 }
+
+// directMax is the longest frame that is written by the loop itself where nothing
+// waits before it and the socket has room: it spares a lone message a change of
+// goroutines at each step of its way.
+const directMax = 16 << 10
 
 // newSender starts a sender. The transport's mutex is held.
 func (t *Transport) newSender(to env.NodeID, addresses []string) *sender {
@@ -52,6 +61,10 @@ func (s *sender) send(frame []byte) bool {
 		s.dropped.Add(1)
 		return false
 	}
+	if s.raw != nil && !s.writing && len(s.queue) == 0 && s.rest == nil && len(frame) <= directMax && s.direct(frame) {
+		s.mu.Unlock()
+		return true
+	}
 	s.queue = append(s.queue, frame)
 	s.bytes += len(frame)
 	first := len(s.queue) == 1
@@ -60,6 +73,42 @@ func (s *sender) send(frame []byte) bool {
 		signal(s.wake)
 	}
 	return true
+}
+
+// direct writes frame if the socket takes it. False says that it must be queued;
+// what was taken of it by then is not written again.
+func (s *sender) direct(frame []byte) bool {
+	p := append(appendLength(make([]byte, 0, peer.LengthSize+len(frame)), len(frame)), frame...)
+	n, err := writeNow(s.raw, p)
+	s.sent.Add(uint64(n))
+	if err != nil || n == 0 {
+		return false // the goroutine will meet the error
+	}
+	if n < len(p) {
+		s.rest = p[n:]
+		s.bytes += len(s.rest)
+		signal(s.wake)
+	}
+	return true
+}
+
+// writeNow writes what the socket takes at once.
+func writeNow(raw syscall.RawConn, p []byte) (n int, err error) {
+	rawErr := raw.Write(func(fd uintptr) bool {
+		for {
+			n, err = syscall.Write(int(fd), p)
+			if err != syscall.EINTR {
+				return true
+			}
+		}
+	})
+	if err == syscall.EAGAIN {
+		return 0, nil
+	}
+	if err == nil {
+		err = rawErr
+	}
+	return max(n, 0), err
 }
 
 func signal(c chan struct{}) {
@@ -83,7 +132,7 @@ func (s *sender) run() {
 		address := s.addresses[try%len(s.addresses)]
 		conn, err := s.connect(address)
 		if err == nil {
-			s.setUp()
+			s.setUp(conn)
 			said = ""
 			wait = s.t.opts.RetryMin
 			s.t.opts.Log.Log(env.Info, "peer connected", "peer", s.to, "address", address)
@@ -114,10 +163,13 @@ func (s *sender) pause(d time.Duration) {
 	}
 }
 
-func (s *sender) setUp() {
+func (s *sender) setUp(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.up, s.down = true, false
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		s.raw, _ = tcp.SyscallConn()
+	}
 }
 
 func (s *sender) setDown() {
@@ -125,6 +177,7 @@ func (s *sender) setDown() {
 	defer s.mu.Unlock()
 	s.dropped.Add(uint64(len(s.queue)))
 	s.up, s.down = false, true
+	s.raw, s.writing, s.rest = nil, false, nil
 	s.queue, s.bytes = nil, 0
 }
 
@@ -182,8 +235,8 @@ func (s *sender) write(conn net.Conn) error {
 	var lengths []byte
 	var pieces net.Buffers
 	for {
-		frames, size := s.take()
-		if len(frames) == 0 {
+		begun, frames, size := s.take()
+		if begun == nil && len(frames) == 0 {
 			select {
 			case <-s.wake:
 				continue
@@ -191,11 +244,12 @@ func (s *sender) write(conn net.Conn) error {
 				return err
 			}
 		}
-		lengths, pieces = layOut(lengths[:0], pieces[:0], frames)
+		lengths, pieces = layOut(lengths[:0], append(pieces[:0], begun), frames)
 		conn.SetWriteDeadline(time.Now().Add(s.t.opts.WriteTimeout))
 		rest := pieces
 		n, err := rest.WriteTo(conn)
 		s.sent.Add(uint64(n))
+		conn.SetWriteDeadline(time.Time{}) // an old one would stop direct
 		clear(pieces)
 		if err != nil {
 			return err
@@ -225,22 +279,26 @@ func layOut(lengths []byte, pieces net.Buffers, frames [][]byte) ([]byte, net.Bu
 	return lengths, pieces
 }
 
-// take gives all queued frames. They count against the queue's bound until they
-// are written.
-func (s *sender) take() (frames [][]byte, size int) {
+// take gives all that waits: the rest of a frame, and whole ones. They count
+// against the queue's bound until they are written.
+func (s *sender) take() (begun []byte, frames [][]byte, size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	begun, s.rest = s.rest, nil
 	frames, s.queue = s.queue, nil
+	size = len(begun)
 	for _, f := range frames {
 		size += len(f)
 	}
-	return frames, size
+	s.writing = begun != nil || len(frames) > 0
+	return begun, frames, size
 }
 
 func (s *sender) release(size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.bytes -= size
+	s.writing = false
 }
 
 // appendLength writes the length before a frame, as package peer lays it out.
