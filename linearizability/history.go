@@ -52,7 +52,7 @@ func (in *Input) Write() bool { return in.Kind != Get }
 func (in Input) String() string {
 	s := string(in.Kind) + " " + in.Key
 	if in.Write() && in.Kind != Delete && in.Kind != CAD {
-		s += fmt.Sprintf("=%q", in.Value)
+		s += fmt.Sprintf("=%q", brief(in.Value))
 	}
 	for _, f := range []struct {
 		on   bool
@@ -122,7 +122,7 @@ func (o *Op) String() string {
 	case o.Output.Code != 0:
 		s += fmt.Sprintf("error %d (%s)", o.Output.Code, o.Output.Cause)
 	case o.Output.Node != nil && !o.Input.Write():
-		s += fmt.Sprintf("%q@%d", o.Output.Node.Value, o.Output.Node.Modified)
+		s += fmt.Sprintf("%q@%d", brief(o.Output.Node.Value), o.Output.Node.Modified)
 	default:
 		s += "ok"
 	}
@@ -145,7 +145,7 @@ type Event struct {
 func (e *Event) String() string {
 	s := fmt.Sprintf("%s %s", e.Action, e.Node.Key)
 	if e.Node.Value != "" {
-		s += fmt.Sprintf("=%q", e.Node.Value)
+		s += fmt.Sprintf("=%q", brief(e.Node.Value))
 	}
 	return s + fmt.Sprintf(" at index %d", e.Index)
 }

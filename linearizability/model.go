@@ -320,7 +320,7 @@ func same(have, want *Node) string {
 		return "shows nothing, want " + want.text()
 	case want == nil:
 		return "shows " + have.text() + ", want nothing"
-	case have.text() != want.text():
+	case !have.looksLike(want):
 		return "shows " + have.text() + ", want " + want.text()
 	case len(have.Nodes) != len(want.Nodes):
 		return fmt.Sprintf("%s shows %d children %v, want %d %v", want.Key, len(have.Nodes), names(have), len(want.Nodes), names(want))
@@ -335,6 +335,12 @@ func same(have, want *Node) string {
 	return ""
 }
 
+// looksLike compares without the children.
+func (n *Node) looksLike(o *Node) bool {
+	return n.Key == o.Key && n.Value == o.Value && n.Dir == o.Dir &&
+		n.Created == o.Created && n.Modified == o.Modified && n.HasTTL == o.HasTTL
+}
+
 func names(n *Node) []string {
 	var all []string
 	for _, k := range n.Nodes {
@@ -344,7 +350,7 @@ func names(n *Node) []string {
 }
 
 func (n *Node) text() string {
-	s := fmt.Sprintf("%s=%q", n.Key, n.Value)
+	s := fmt.Sprintf("%s=%q", n.Key, brief(n.Value))
 	if n.Dir {
 		s = n.Key + "/"
 	}
@@ -353,4 +359,13 @@ func (n *Node) text() string {
 		s += " with ttl"
 	}
 	return s
+}
+
+// brief cuts a long value for people.
+func brief(value string) string {
+	const most = 200
+	if len(value) <= most {
+		return value
+	}
+	return fmt.Sprintf("%s… (%d bytes)", value[:most], len(value))
 }

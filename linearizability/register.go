@@ -3,7 +3,6 @@ package linearizability
 import (
 	"cmp"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"slices"
 	"strings"
@@ -27,7 +26,7 @@ func (r register) String() string {
 	if !r.there {
 		return "absent"
 	}
-	return fmt.Sprintf("%q@%d", r.value, r.index)
+	return fmt.Sprintf("%q@%d", brief(r.value), r.index)
 }
 
 // outcome is what porcupine sees of an answer.
@@ -47,10 +46,12 @@ func Register() porcupine.Model {
 		Step:  func(state, in, out any) []any { return stepRegister(state.(register), in.(Input), out.(outcome)) },
 		Equal: func(a, b any) bool { return a == b },
 		Hash: func(s any) uint64 {
-			h := fnv.New64a()
 			r := s.(register)
-			_, _ = fmt.Fprintf(h, "%t %q %d", r.there, r.value, r.index)
-			return h.Sum64()
+			h := uint64(14695981039346656037) ^ r.index // FNV-1a
+			for i := range len(r.value) {
+				h = (h ^ uint64(r.value[i])) * 1099511628211
+			}
+			return h
 		},
 		DescribeOperation: func(in, out any) string { return in.(Input).String() + fmt.Sprintf(" -> %+v", out) },
 		DescribeState:     func(s any) string { return s.(register).String() },

@@ -9,6 +9,7 @@ import (
 	"github.com/keelson/keelson/core/client"
 	"github.com/keelson/keelson/linearizability"
 	"github.com/keelson/keelson/sim"
+	"github.com/keelson/keelson/sim/check"
 )
 
 // bench is the clients of a run.
@@ -90,16 +91,39 @@ type caller struct {
 	at    int // the machine it talks to
 	think time.Duration
 	keys  *client.Keys // nil: single requests, without the client library
+	// requests counts those of the client library in one second.
+	requests int
+	second   time.Duration
 }
 
 // begin waits a little, so that clients do not march in step, and chooses
 // whether this client is a program with the client library or plain requests.
 func (c *caller) begin() {
 	if c.Float64() < 0.5 {
-		lib := client.New(c.Proc, client.Options{Endpoints: c.c.Endpoints(), Timeout: c.patience, Total: 3 * c.patience})
+		lib := client.New(c.Proc, c.patient())
 		c.keys = lib.Keys()
 	}
 	c.Pause(time.Duration(c.Float64() * float64(time.Second)))
+}
+
+// patient is how the client library is used, each of its requests counted.
+func (c *caller) patient() client.Options {
+	return client.Options{Endpoints: c.c.Endpoints(), Timeout: c.patience, Total: 3 * c.patience, Trace: c.count}
+}
+
+// requestsMax is how many requests one client may make in a virtual second,
+// with all its attempts at all machines. Clients of the standard load make less
+// than one operation in a second each.
+const requestsMax = 150
+
+// count holds the client library to its back-off.
+func (c *caller) count(*client.Request) {
+	if second := c.Now() / time.Second; second != c.second {
+		c.second, c.requests = second, 0
+	}
+	if c.requests++; c.requests > requestsMax {
+		c.c.Fail(check.Resource, "%s made more than %d requests in the second after %v", c.Name(), requestsMax, c.second*time.Second)
+	}
 }
 
 // draw gives a number below n.

@@ -66,7 +66,7 @@ func TestShrinksByHand(t *testing.T) {
 }
 
 func TestTwice(t *testing.T) {
-	s := Swarm{Config: Config{Seed: number("SEED", 1)}, Seeds: int(number("SEEDS", 10)), Jobs: 2, Twice: true}
+	s := Swarm{Config: Config{Seed: number("SEED", 1)}, Seeds: int(number("SEEDS", 10)), Jobs: 2, Twice: number("ONCE", 0) == 0}
 	s.Progress = func(v *Verdict, _ *Tally) {
 		if !v.OK() {
 			t.Errorf("%v", v)

@@ -121,7 +121,7 @@ func (s *settings) chooseWorkloads() error {
 	if s.Workloads == nil {
 		r := purpose(s.Seed, "workloads")
 		for _, w := range all {
-			if r.IntN(2) == 0 {
+			if r.IntN(2) == 0 && (w.Name != "bulk" || r.IntN(2) == 0) {
 				s.Workloads = append(s.Workloads, w.Name)
 			}
 		}
@@ -139,6 +139,10 @@ func (s *settings) chooseWorkloads() error {
 	return nil
 }
 
+// bufferLeast is the smallest send buffer that takes the largest frame: an append
+// of 1 MiB, or one command that is larger.
+const bufferLeast = 1_400_000
+
 func (s *settings) drawHardware() {
 	r := purpose(s.Seed, "hardware")
 	s.link, s.disk = sim.DefaultLink(), sim.DefaultDisk()
@@ -146,6 +150,7 @@ func (s *settings) drawHardware() {
 		s.link.Latency = pick(r, 50*time.Microsecond, time.Millisecond, 10*time.Millisecond, 30*time.Millisecond)
 		s.link.Jitter = pick(r, 10*time.Microsecond, time.Millisecond, 20*time.Millisecond)
 	}
+	s.link.Buffer = pick(r, 0, bufferLeast)
 	if r.IntN(2) == 0 {
 		s.disk.Latency = pick(r, 20*time.Microsecond, time.Millisecond, 10*time.Millisecond)
 	}

@@ -88,6 +88,11 @@ func (r *run) open() {
 	r.always = check.Watch(r.c, check.Options{
 		Applied: func(m *sim.Machine, e *store.Event) string { return r.rec.Applied(m.Name(), e) },
 		Damaged: func(id env.NodeID) bool { return r.faults.Damaged[id] },
+		Stalled: func(id env.NodeID) (time.Duration, bool) {
+			since, on := r.faults.Stalled[id]
+			return since, on
+		},
+		FlightMax: r.link.Buffer,
 	})
 	r.bench = newBench(r)
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keelson/keelson/core/client"
@@ -35,6 +36,7 @@ func Workloads() []Workload {
 		{"streams", "watches that stay open, resumed at other machines", true, streams},
 		{"watchers", "the client library's watches, one change at a time", true, watchers},
 		{"locks", "machines that take and release the reboot lock", false, locks},
+		{"bulk", "large values, which fill queues and buffers", false, bulk}, // drawn half as often: it is slow
 	}
 }
 
@@ -146,6 +148,22 @@ func ttls(c *caller) {
 		case 8:
 			in.Kind = linearizability.Create
 		}
+		c.do(in)
+	}
+}
+
+// bulk writes large values, now and then. In one run out of four they are so
+// large that a queue which is held up fills.
+func bulk(c *caller) {
+	most := 20_000
+	if purpose(c.Seed, "bulk").IntN(4) == 0 {
+		most = 200_000
+	}
+	c.think = time.Duration(c.clients) * 700 * time.Millisecond
+	const text = "keelson "
+	for c.next() {
+		in := linearizability.Input{Kind: linearizability.Set, Key: fmt.Sprintf("/bulk/%d", c.draw(3))}
+		in.Value = c.value() + strings.Repeat(text, c.draw(most/len(text)))
 		c.do(in)
 	}
 }
@@ -280,7 +298,7 @@ func (c *caller) session(lib *client.Client, key string, recursive bool) {
 const lockSlots = 2
 
 func locks(c *caller) {
-	lib := client.New(c.rec.Doer(c.id, c.Proc), client.Options{Endpoints: c.c.Endpoints(), Timeout: c.patience, Total: 3 * c.patience})
+	lib := client.New(c.rec.Doer(c.id, c.Proc), c.patient())
 	l := lib.Locks("")
 	name := fmt.Sprintf("machine-%d", c.id)
 	for c.next() {

@@ -21,13 +21,15 @@ type Options struct {
 	// Damaged says that durable data of a machine was damaged by the plan, so
 	// that its process may refuse to start. Nil: none.
 	Damaged func(id env.NodeID) bool
+	// Stalled says since when a machine's disk has finished no write. Nil: never.
+	Stalled func(id env.NodeID) (since time.Duration, on bool)
 	// StepsMax bounds the events of the world in one virtual second per
 	// machine: 20000.
 	StepsMax uint64
 	// FramesMax bounds the frames of all links in one virtual second per
 	// machine: 5000.
 	FramesMax uint64
-	// FlightMax bounds the bytes in flight on one link: 64 MiB.
+	// FlightMax bounds the bytes that ever were in flight on one link: 4 MiB.
 	FlightMax int
 	// WaitingMax bounds the inputs that wait for a machine that is not paused:
 	// 20000.
@@ -64,6 +66,8 @@ type seen struct {
 	index   store.Index
 	time    store.Time
 	term    uint64
+	led     time.Duration // since when it leads with a stalled disk, 0: it does not
+	ledTerm uint64
 }
 
 // chainsMax is how many raft indexes are remembered for comparing replicas.
@@ -78,7 +82,7 @@ func Watch(c *sim.Cluster, o Options) *Always {
 		o.FramesMax = 5_000
 	}
 	if o.FlightMax == 0 {
-		o.FlightMax = 64 << 20
+		o.FlightMax = 4 << 20
 	}
 	if o.WaitingMax == 0 {
 		o.WaitingMax = 20_000
@@ -211,8 +215,8 @@ func (a *Always) rate(now time.Duration) {
 	a.c.Net().Each(func(l *sim.Link) {
 		s := l.Stats()
 		frames += s.Sent
-		if s.Bytes > a.o.FlightMax {
-			a.c.Fail(Memory, "%d bytes are in flight from %v to %v", s.Bytes, l.From(), l.To())
+		if s.BytesMax > a.o.FlightMax {
+			a.c.Fail(Memory, "%d bytes were in flight from %v to %v, at most %d may be", s.BytesMax, l.From(), l.To(), a.o.FlightMax)
 		}
 	})
 	if (frames-a.frames)/passed > a.o.FramesMax*ms {
@@ -223,6 +227,33 @@ func (a *Always) rate(now time.Duration) {
 		if m.Waiting() > a.o.WaitingMax && !m.Paused() {
 			a.c.Fail(Memory, "%d inputs wait at %s", m.Waiting(), m.Name())
 		}
+		a.stalled(m)
+	}
+}
+
+// stalledMax is how long a leader may stay whose disk takes no writes, while
+// others follow it: two election timeouts until it notices, and some attempts to
+// hand over.
+const stalledMax = 12 * time.Second
+
+// stalled looks for a leader that goes on although its disk does not.
+func (a *Always) stalled(m *sim.Machine) {
+	n := sim.NodeOf(m)
+	s := a.seen[m.ID()]
+	if a.o.Stalled == nil || n == nil || s == nil {
+		return
+	}
+	since, on := a.o.Stalled(m.ID())
+	st := n.Status()
+	if !on || st.Role != gateway.Leader || len(st.Voters) < 2 || m.Paused() || m.Disk().Pending() == 0 {
+		s.led = 0
+		return
+	}
+	if s.led == 0 || s.ledTerm != st.Term || s.led < since {
+		s.led, s.ledTerm = a.c.Now(), st.Term
+	}
+	if held := a.c.Now() - s.led; held > stalledMax {
+		a.c.Fail(Liveness, "%s has led for %v with a disk that finishes no write", m.Name(), held)
 	}
 }
 

@@ -403,7 +403,7 @@ func (d *draw) drifts() {
 
 func (d *draw) stalls() {
 	d.strikes(func(at time.Duration) {
-		d.add(at, "stall", d.between(20*time.Millisecond, 10*time.Second), d.someone())
+		d.add(at, "stall", d.between(20*time.Millisecond, 30*time.Second), d.someone())
 	})
 }
 

@@ -20,10 +20,13 @@ type Runner struct {
 	// down, a machine dark, or its restarts quick.
 	downs, dark, quicks map[env.NodeID]int
 	restart             time.Duration
+	stallEnds           map[env.NodeID]time.Duration
 	ended               bool
 	struck              int
 	// Rotten is the machines whose durable data was damaged.
 	Rotten map[env.NodeID]bool
+	// Stalled is the machines whose disk finishes no write, and since when.
+	Stalled map[env.NodeID]time.Duration
 	// Damaged is those and the machines of which a durable write failed.
 	Damaged map[env.NodeID]bool
 }
@@ -47,6 +50,7 @@ func (p Plan) Run(c *sim.Cluster, s Settings) *Runner {
 	r := &Runner{
 		c: c, base: s.Link, disk: s.Disk, restart: s.Restart,
 		downs: map[env.NodeID]int{}, dark: map[env.NodeID]int{}, quicks: map[env.NodeID]int{},
+		Stalled: map[env.NodeID]time.Duration{}, stallEnds: map[env.NodeID]time.Duration{},
 		Rotten: map[env.NodeID]bool{}, Damaged: map[env.NodeID]bool{},
 	}
 	for i := range p {

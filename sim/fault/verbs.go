@@ -475,9 +475,20 @@ func freeze(_ *Runner, m *sim.Machine, a *Action) func() {
 	return nil
 }
 
-func stall(_ *Runner, m *sim.Machine, a *Action) func() {
+func stall(r *Runner, m *sim.Machine, a *Action) func() {
 	m.Disk().Stall(a.lasting())
-	return m.Disk().Unstall
+	until := r.c.Now() + a.lasting()
+	if _, on := r.Stalled[m.ID()]; !on {
+		r.Stalled[m.ID()] = r.c.Now()
+	}
+	r.stallEnds[m.ID()] = max(r.stallEnds[m.ID()], until)
+	return func() {
+		// Stalls add up: the longest counts, unless the whole plan ends.
+		if r.c.Now() >= r.stallEnds[m.ID()] || r.ended {
+			delete(r.Stalled, m.ID())
+			m.Disk().Unstall()
+		}
+	}
 }
 
 func slowDisk(r *Runner, m *sim.Machine, a *Action) func() {
