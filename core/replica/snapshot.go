@@ -46,6 +46,7 @@ func (r *Replica) maybeSnapshot() {
 	}
 	m := meta{conf: r.conf, removed: r.removed}
 	snapshot := wal.Snapshot{Index: r.applied, Term: r.appliedTerm, Meta: m.encode()}
+	invariant.Check(snapshot.Index > s.index, "replica: snapshot of entry %d after one of entry %d", snapshot.Index, s.index)
 	size := new(int64)
 	s.bytes, s.entries = 0, 0
 	r.journal.log.Snapshot(snapshot, content{r.machine.Snapshot(), size}, func(err error) {
