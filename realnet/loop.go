@@ -63,6 +63,13 @@ func (l *Loop) Post(fn func()) bool {
 	return true
 }
 
+// Idle reports whether nothing waits to run.
+func (l *Loop) Idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.inbox) == 0
+}
+
 // Stop ends Run after the turn under way. What was posted and did not run by then
 // never runs. It does not wait; Stopped tells when the loop has ended.
 func (l *Loop) Stop() {

@@ -114,7 +114,7 @@ func (r *rig) Start(i int, n envtest.Node) {
 	require.Nil(r, m.loop, "the machine runs")
 	loop := realnet.NewLoop()
 	log := realnet.NewLog(io.Discard, slog.LevelDebug)
-	d, err := disk.Open(m.dir, loop.Post, disk.Options{})
+	d, err := disk.Open(m.dir, loop.Post, disk.Options{Idle: loop.Idle})
 	require.NoError(r, err)
 	tr := transport.New(transport.Options{
 		Cluster: 1, Self: r.ID(i), Post: loop.Post, Log: log,
@@ -138,7 +138,10 @@ func (r *rig) Start(i int, n envtest.Node) {
 	if flush == nil {
 		flush = func() {}
 	}
-	go loop.Run(flush)
+	go loop.Run(func() {
+		flush()
+		d.AfterTurn()
+	})
 	r.Do(i, func() {
 		if n.Start != nil {
 			n.Start(&env.Env{Clock: loop, Disk: d, Net: tr, Log: log, Rare: realnet.Rare{}, Rand: realnet.Rand()})

@@ -112,7 +112,7 @@ func closeAll(ls []net.Listener) {
 // open brings the node up from its data. The loop runs when it returns nil.
 func (m *member) open(o *serveOptions) (err error) {
 	m.metrics = metrics.New(metrics.Source{Node: m.figures, Peers: m.peers})
-	m.disk, err = disk.Open(filepath.Join(o.dataDir, "member"), m.loop.Post, disk.Options{Observe: m.metrics.Write})
+	m.disk, err = disk.Open(filepath.Join(o.dataDir, "member"), m.loop.Post, disk.Options{Observe: m.metrics.Write, Idle: m.loop.Idle})
 	if err != nil {
 		return err
 	}
@@ -187,6 +187,7 @@ func (m *member) fatal(err error) {
 
 // flush ends a turn: what local reads see is published before answers leave.
 func (m *member) flush() {
+	defer m.disk.AfterTurn() // last: answers and frames do not wait for it
 	if m.node == nil {
 		return
 	}

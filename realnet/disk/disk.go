@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +36,15 @@ type Options struct {
 	// Observe, if not nil, is told of each write: how many bytes it had, and how
 	// long its sync took, 0 where none was owed. It is called on any goroutine.
 	Observe func(bytes int, sync time.Duration)
+	// Idle, if not nil, says whether nothing else waits for the loop; then the
+	// driver must call AfterTurn at the end of each turn. It lets a lone append to
+	// a quick disk be written by the loop itself.
+	Idle func() bool
 }
+
+// inlineMax is how long syncs may have taken of late for the loop to wait for one:
+// less than handing it to a goroutine and back could cost in a bad moment.
+const inlineMax = 250 * time.Microsecond
 
 // system holds the calls that fail in interesting ways, for tests to fail them.
 type system struct {
@@ -66,7 +75,10 @@ type Disk struct {
 	opts Options
 	sys  system
 
-	files map[string]*file // the loop's alone
+	files  map[string]*file // the loop's alone
+	asked  []*file          // the loop's alone: to be worked on after the turn
+	recent atomic.Int64     // nanoseconds that syncs took of late, as a moving mean
+	volume atomic.Int64     // bytes that were synced together of late, likewise
 
 	mu     sync.Mutex
 	broken error // the first error after which nothing can be believed
@@ -191,6 +203,9 @@ func check(name string) error {
 // Close waits for what is under way and gives the directory back. What was not
 // complete before may or may not have been done. The loop must have stopped.
 func (d *Disk) Close() error {
+	for _, f := range d.asked {
+		go f.work()
+	}
 	d.workers.Wait()
 	for _, f := range d.files {
 		f.close()
@@ -215,9 +230,25 @@ func (d *Disk) failed() error {
 }
 
 func (d *Disk) observe(bytes int, sync time.Duration) {
+	if sync > 0 {
+		moveMean(&d.recent, int64(sync))
+		moveMean(&d.volume, int64(bytes))
+	}
 	if d.opts.Observe != nil {
 		d.opts.Observe(bytes, sync)
 	}
+}
+
+// moveMean draws a moving mean towards v. Two that do so at once may lose one step.
+func moveMean(mean *atomic.Int64, v int64) {
+	last := mean.Load()
+	mean.Store(last + (v-last)/4)
+}
+
+// isQuick reports whether the loop may wait for a sync: the disk was quick of late,
+// and there was no crowd, which is better served while the disk works.
+func (d *Disk) isQuick() bool {
+	return d.recent.Load() < int64(inlineMax) && d.volume.Load() < inlineBytesMax
 }
 
 // syncDir makes a name durable that was made, moved or removed.

@@ -255,6 +255,37 @@ func TestRemovedFileStartsAnew(t *testing.T) {
 	l.until(t, func() bool { return len(d.files) == 0 })
 }
 
+func TestLoneAppendIsDoneAtTheEndOfTheTurn(t *testing.T) {
+	idle := true
+	l := newLane()
+	d, err := Open(t.TempDir(), l.post, Options{Idle: func() bool { return idle }})
+	require.NoError(t, err)
+	defer d.Close()
+	d.sys.datasync = func(*os.File) error { return nil } // the quickest of disks
+	write := func(text string) (done *bool) {
+		done = new(bool)
+		d.Append("wal", []byte(text), func(err error) { require.NoError(t, err); *done = true })
+		return done
+	}
+	first := write("a") // makes the file, which takes longer
+	d.AfterTurn()
+	l.until(t, func() bool { return *first })
+	d.workers.Wait()
+
+	second := write("b")
+	assert.Equal(t, "a", load(t, d, "wal"), "nothing happens within the turn")
+	d.AfterTurn()
+	assert.Equal(t, "ab", load(t, d, "wal"))
+	assert.False(t, *second, "the completion runs in a later turn")
+	l.until(t, func() bool { return *second })
+
+	idle = false
+	third := write("c")
+	d.AfterTurn()
+	l.until(t, func() bool { return *third })
+	assert.Equal(t, "abc", load(t, d, "wal"))
+}
+
 func BenchmarkAppend(b *testing.B) {
 	d, l := open(b, b.TempDir())
 	p := make([]byte, 400)

@@ -87,12 +87,52 @@ func (d *Disk) ask(name string, r request) {
 		return
 	}
 	f.queue = append(f.queue, r)
-	if !f.working {
-		f.working = true
-		d.workers.Add(1)
-		go f.work()
+	if f.working {
+		return
 	}
+	f.working = true
+	d.workers.Add(1)
+	if d.opts.Idle == nil {
+		go f.work()
+		return
+	}
+	d.asked = append(d.asked, f)
 }
+
+// AfterTurn begins what the turn asked for. One append that nothing else waits
+// behind is done at once, on the loop, if the disk is quick; its completion still
+// runs in a later turn.
+func (d *Disk) AfterTurn() {
+	if len(d.asked) == 0 {
+		return
+	}
+	if len(d.asked) == 1 && d.asked[0].isLone() && d.isQuick() && d.opts.Idle() {
+		d.asked[0].work()
+	} else {
+		for _, f := range d.asked {
+			go f.work()
+		}
+	}
+	clear(d.asked)
+	d.asked = d.asked[:0]
+}
+
+// isLone reports whether the file has appends to do and nothing longer.
+func (f *file) isLone() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	size := 0
+	for _, r := range f.queue {
+		if r.kind != appending {
+			return false
+		}
+		size += len(r.data)
+	}
+	return f.fd != nil && size < inlineBytesMax
+}
+
+// inlineBytesMax bounds what the loop writes itself: about what one client has.
+const inlineBytesMax = 1 << 10
 
 // complete has the completions run on the loop, in order.
 func (d *Disk) complete(rs []request, err error) {
