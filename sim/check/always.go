@@ -232,9 +232,9 @@ func (a *Always) rate(now time.Duration) {
 }
 
 // stalledMax is how long a leader may stay whose disk takes no writes, while
-// others follow it: two election timeouts until it notices, and some attempts to
-// hand over.
-const stalledMax = 12 * time.Second
+// others follow it and are well: two election timeouts until it notices, and some
+// attempts to hand over.
+const stalledMax = 6 * time.Second
 
 // stalled looks for a leader that goes on although its disk does not.
 func (a *Always) stalled(m *sim.Machine) {
@@ -245,7 +245,7 @@ func (a *Always) stalled(m *sim.Machine) {
 	}
 	since, on := a.o.Stalled(m.ID())
 	st := n.Status()
-	if !on || st.Role != gateway.Leader || len(st.Voters) < 2 || m.Paused() || m.Disk().Pending() == 0 {
+	if !on || st.Role != gateway.Leader || len(st.Voters) < 2 || m.Paused() || m.Disk().Pending() == 0 || !a.othersWell(m) {
 		s.led = 0
 		return
 	}
@@ -255,6 +255,19 @@ func (a *Always) stalled(m *sim.Machine) {
 	if held := a.c.Now() - s.led; held > stalledMax {
 		a.c.Fail(Liveness, "%s has led for %v with a disk that finishes no write", m.Name(), held)
 	}
+}
+
+// othersWell says that every other machine could take over, links aside.
+func (a *Always) othersWell(m *sim.Machine) bool {
+	for _, o := range a.c.Machines() {
+		if o == m {
+			continue
+		}
+		if _, stalled := a.o.Stalled(o.ID()); stalled || !o.Up() || o.Paused() {
+			return false
+		}
+	}
+	return true
 }
 
 // life looks at how a process ended. One that cannot start from what its disk
