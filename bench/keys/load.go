@@ -224,17 +224,19 @@ func watch(addr, path string, stream bool, ready chan<- error, seen chan<- time.
 		ready <- err
 		return
 	}
+	socket := cn.c
 	go func() { // a watcher that waits in a read ends when its connection does
 		<-stop
-		cn.c.Close()
+		socket.Close()
 	}()
 	req := request("GET", path, "")
 	first := true
 	for {
-		if _, err := cn.c.Write(req); err != nil {
+		if _, err := socket.Write(req); err != nil {
 			return
 		}
-		if _, _, _, err := cn.head(); err != nil {
+		_, length, chunked, err := cn.head()
+		if err != nil {
 			if first {
 				ready <- err
 			}
@@ -245,11 +247,17 @@ func watch(addr, path string, stream bool, ready chan<- error, seen chan<- time.
 			first = false
 		}
 		for {
-			_, err := cn.chunk()
+			event, err := cn.event(length, chunked)
 			if err != nil {
 				break
 			}
 			seen <- time.Now()
+			if next, ok := nextIndex(event); ok && !stream {
+				req = request("GET", path+"&waitIndex="+next, "")
+			}
+			if !chunked {
+				break
+			}
 		}
 		if stream {
 			return
@@ -260,4 +268,15 @@ func watch(addr, path string, stream bool, ready chan<- error, seen chan<- time.
 		default:
 		}
 	}
+}
+
+// nextIndex is the index that a long poll goes on from after an event.
+func nextIndex(event []byte) (string, bool) {
+	_, rest, ok := bytes.Cut(event, []byte(`"modifiedIndex":`))
+	end := bytes.IndexAny(rest, ",}")
+	if !ok || end < 0 {
+		return "", false
+	}
+	n, err := strconv.Atoi(string(rest[:end]))
+	return strconv.Itoa(n + 1), err == nil
 }
