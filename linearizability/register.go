@@ -241,6 +241,7 @@ type keyOps struct {
 // had a TTL, was never deleted with a directory above it and is not one of those
 // that are named by their index, ordered by call.
 func registers(h *History) ([]keyOps, int) {
+	happened := newEvidence(h)
 	byKey := map[string][]*Op{}
 	odd := map[string]bool{}
 	var trees []string
@@ -256,6 +257,9 @@ func registers(h *History) ([]keyOps, int) {
 			odd[in.Key[:i]] = true // a directory, if only by what is in it
 		}
 		if in.Key == "/" || op.Unknown && !in.Write() || in.Local || op.Output.Code == int(store.CodeNotDir) {
+			continue
+		}
+		if op.Unknown && !happened.perhaps(in) {
 			continue
 		}
 		byKey[in.Key] = append(byKey[in.Key], op)
@@ -288,4 +292,41 @@ func registers(h *History) ([]keyOps, int) {
 func shows(op *Op) bool {
 	dir := func(n *Node) bool { return n != nil && n.Dir }
 	return dir(op.Output.Node) || dir(op.Output.Prev)
+}
+
+// evidence knows from the log what surely did not happen, so that writes of
+// unknown outcome which left no trace need not be guessed about. The search for
+// an order grows with each guess.
+type evidence struct {
+	whole  bool
+	wrote  map[string]bool // key and value of each write
+	leaves map[string]int  // deletions of a key that nobody was told of
+}
+
+func newEvidence(h *History) *evidence {
+	e := &evidence{len(h.Log) > 0, map[string]bool{}, map[string]int{}}
+	for _, c := range h.Log {
+		if gone(c) {
+			e.leaves[c.Node.Key]++
+			continue
+		}
+		e.wrote[c.Node.Key+"\x00"+c.Node.Value] = true
+	}
+	for _, op := range h.Ops {
+		if op.changed() && (op.Input.Kind == Delete || op.Input.Kind == CAD) {
+			e.leaves[op.Input.Key]--
+		}
+	}
+	return e
+}
+
+// perhaps says whether a write of unknown outcome may have happened.
+func (e *evidence) perhaps(in *Input) bool {
+	switch {
+	case !e.whole || in.Refresh:
+		return true
+	case in.Kind == Delete || in.Kind == CAD:
+		return e.leaves[in.Key] > 0
+	}
+	return e.wrote[in.Key+"\x00"+in.Value]
 }

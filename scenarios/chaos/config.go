@@ -166,6 +166,9 @@ func (s *settings) drawNodes() {
 	batch := pick(r, 0, 0, 100, 5_000)
 	segment := pick(r, 0, 0, 2_000, 50_000)
 	chunk := pick(r, 0, 0, 500, 20_000)
+	if slices.Contains(s.Workloads, "bulk") {
+		chunk = max(chunk, 100_000) // or a large snapshot takes minutes of round trips
+	}
 	s.node = func(_ *sim.Machine, c *node.Config) {
 		c.SnapshotEntries, c.TailEntries = uint64(entries), uint64(tail)
 		c.BatchBytes, c.SegmentBytes, c.ChunkBytes = batch, segment, chunk

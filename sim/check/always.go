@@ -257,17 +257,16 @@ func (a *Always) stalled(m *sim.Machine) {
 	}
 }
 
-// othersWell says that every other machine could take over, links aside.
+// othersWell says that enough other machines are up to elect one of them.
 func (a *Always) othersWell(m *sim.Machine) bool {
+	well := 0
 	for _, o := range a.c.Machines() {
-		if o == m {
-			continue
-		}
-		if _, stalled := a.o.Stalled(o.ID()); stalled || !o.Up() || o.Paused() {
-			return false
+		_, stalled := a.o.Stalled(o.ID())
+		if o != m && !stalled && o.Up() && !o.Paused() {
+			well++
 		}
 	}
-	return true
+	return well > len(a.c.Machines())/2
 }
 
 // life looks at how a process ended. One that cannot start from what its disk
