@@ -6,6 +6,7 @@ package realnet
 
 import (
 	"container/heap"
+	"runtime"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type Loop struct {
 	created uint64
 	alarm   *time.Timer // wakes the loop for the first of timers
 	alarmAt env.Instant // when alarm goes off; 0 when it is not set
+	crowd   int         // inputs in a turn of late, as a moving mean, times 8
 
 	stopped chan struct{}
 }
@@ -100,9 +102,15 @@ func (l *Loop) Run(flush func()) {
 			inputs[i] = nil // the closure must not outlive its turn
 		}
 		flush()
+		l.crowd += len(inputs) - l.crowd/8
 		spare = inputs[:0]
 	}
 }
+
+// crowdMin is the mean of inputs in a turn, times 8, beyond which the loop lets
+// others run first when it wakes. That is no wait: whoever is ready runs anyway, and
+// a lone client does not pay for it.
+const crowdMin = 16
 
 // take waits for inputs or a due timer and gives all inputs there are. It leaves
 // spare behind as the room for the next ones.
@@ -122,6 +130,9 @@ func (l *Loop) take(spare []func()) (inputs []func(), open bool) {
 		l.mu.Unlock()
 		l.arm()
 		<-l.wake
+		if l.crowd > crowdMin {
+			runtime.Gosched() // those who woke together with the loop post first and share the turn
+		}
 	}
 }
 

@@ -55,6 +55,11 @@ func serve(ctx context.Context, o *serveOptions, log realnet.Log) error {
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
 
+	ended := make(chan struct{})
+	defer close(ended)
+	if os.Getenv("GOGC") == "" {
+		go tuneCollector(ended)
+	}
 	m, err := startMember(o, log)
 	if err != nil {
 		return err
