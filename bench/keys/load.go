@@ -198,13 +198,13 @@ func watchers(c *cluster, n, events int, stream bool) (sample, error) {
 			return sample{}, fmt.Errorf("event: status %d, %v", status, err)
 		}
 		last := start
-		for range n {
+		for k := range n {
 			select {
 			case t := <-seen:
 				last = t
 			case <-time.After(10 * time.Second):
 				close(stop)
-				return sample{}, fmt.Errorf("event %d did not reach every watcher", i)
+				return sample{}, fmt.Errorf("event %d reached %d of %d watchers", i, k, n)
 			}
 		}
 		lat = append(lat, last.Sub(start))

@@ -206,8 +206,11 @@ func (c *conn) ask(op *gateway.Operation) bool {
 		<-x.ready
 	}
 	for !x.over.Load() && !c.gone.Load() {
-		if c.to > c.from && (c.stream.Load() == nil || c.to-c.from >= headMax) {
-			<-x.ready // another request waits; one at a time
+		if c.to > c.from {
+			// Another request waits; one at a time. It may have come between the
+			// last bytes of a watch and the note that they were the last, so
+			// reading on could wait for a client that waits for us.
+			<-x.ready
 			continue
 		}
 		if !c.read() {
