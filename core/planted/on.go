@@ -4,7 +4,7 @@ package planted
 
 // Active is the one bug that is switched on. It is set once, before any world
 // or node exists, and only in builds with the tag.
-var Active Bug //nolint:gochecknoglobals // the one switch of a mutation build
+var Active Bug
 
 // On reports whether b is switched on.
 func On(b Bug) bool { return Active == b }
@@ -15,6 +15,7 @@ const Built = true
 // Plant switches b on, and every other bug off. It is called before any world or
 // node exists, never beside one.
 func Plant(b Bug) bool {
+	//lint:global the one switch of a mutation build
 	Active = b
 	return true
 }

@@ -9,6 +9,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/packages"
@@ -32,12 +33,13 @@ type Report struct {
 }
 
 // Load parses and type-checks the packages that match the patterns, without
-// their tests.
-func Load(dir string, patterns ...string) ([]*packages.Package, error) {
+// their tests, as a build with the given tags sees them.
+func Load(dir string, tags []string, patterns ...string) ([]*packages.Package, error) {
 	pkgs, err := packages.Load(&packages.Config{
-		Dir: dir,
+		Dir:        dir,
+		BuildFlags: []string{"-tags=" + strings.Join(tags, ",")},
 		Mode: packages.NeedName | packages.NeedFiles | packages.NeedSyntax | packages.NeedImports |
-			packages.NeedTypes | packages.NeedTypesInfo | packages.NeedDeps,
+			packages.NeedTypes | packages.NeedTypesInfo,
 	}, patterns...)
 	if err != nil {
 		return nil, err
@@ -50,27 +52,27 @@ func Load(dir string, patterns ...string) ([]*packages.Package, error) {
 	return pkgs, nil
 }
 
-// forbiddenImports maps an import path to the reason it may not be used.
-var forbiddenImports = map[string]string{
-	"os":               "the file system and environment belong to env.Disk and the command line",
-	"os/exec":          "processes belong to the outside",
-	"net":              "sockets belong to env.Net; net/netip and net/url are fine",
-	"net/http":         "HTTP belongs to realnet; the gateway has request values",
-	"sync":             "one loop owns a node, so nothing needs a lock",
-	"sync/atomic":      "one loop owns a node, so nothing needs an atomic",
-	"crypto/rand":      "randomness comes from env.Rand",
-	"math/rand":        "randomness comes from env.Rand",
-	"hash/maphash":     "its seed differs in every process",
-	"runtime":          "nothing may hang on the scheduler or the collector",
-	"runtime/debug":    "nothing may hang on the scheduler or the collector",
-	"syscall":          "system calls belong to realnet",
-	"unsafe":           "addresses differ in every process",
-	"unique":           "its handles depend on the collector",
-	"encoding/gob":     "it encodes maps in their random order",
-	"log":              "it reads the wall clock; use env.Log",
-	"log/slog":         "it reads the wall clock; use env.Log",
-	"testing":          "production code does not import testing",
-	"testing/synctest": "order between goroutines is random there",
+// standard lists the packages of the standard library that deterministic code
+// may import: pure ones, of which forbiddenNames takes away what is not.
+var standard = words(`
+	bytes cmp context crypto/sha1 encoding/base64 encoding/binary encoding/hex encoding/json errors fmt
+	hash hash/crc32 hash/crc64 hash/fnv html io io/fs iter maps math math/bits math/rand/v2 net/netip net/textproto
+	net/url path regexp slices sort strconv strings text/tabwriter time unicode unicode/utf8`)
+
+// whyNot gives the reason for packages that people reach for.
+var whyNot = map[string]string{
+	"os":          "the file system and environment belong to env.Disk and the command line",
+	"net":         "sockets belong to env.Net; net/netip and net/url are fine",
+	"net/http":    "HTTP belongs to realnet; the gateway has request values",
+	"sync":        "one loop owns a node, so nothing needs a lock",
+	"sync/atomic": "one loop owns a node, so nothing needs an atomic",
+	"crypto/rand": "randomness comes from env.Rand",
+	"math/rand":   "randomness comes from env.Rand",
+	"log":         "it reads the wall clock; use env.Log",
+	"log/slog":    "it reads the wall clock; use env.Log",
+	"unsafe":      "addresses differ in every process",
+	"reflect":     "it walks maps in their random order and shows addresses",
+	"runtime":     "nothing may hang on the scheduler or the collector",
 }
 
 // allowedModules lists the modules of others that core may use, each with the
@@ -78,33 +80,50 @@ var forbiddenImports = map[string]string{
 var allowedModules = map[string]string{
 	"go.etcd.io/raft/v3":         "a state machine without goroutines; its one random draw is made constant in simulator processes",
 	"google.golang.org/protobuf": "encodes fields in order; what is hashed or stored is marshalled deterministically",
-	"github.com/tidwall/btree":   "ordered maps compared by key only",
 }
 
-// forbiddenNames maps a qualified name to the reason it may not be used.
+// forbiddenNames maps the full name of a function, method or variable to the
+// reason it may not be used in any way.
 var forbiddenNames = map[string]string{
 	"time.Now": "env.Clock tells time", "time.Since": "env.Clock tells time", "time.Until": "env.Clock tells time",
 	"time.Sleep": "nothing blocks", "time.After": "use env.Clock.After", "time.AfterFunc": "use env.Clock.After",
 	"time.NewTimer": "use env.Clock.After", "time.NewTicker": "use env.Clock.After", "time.Tick": "use env.Clock.After",
-	"time.Local":            "machines differ in their time zone; use UTC",
-	"context.WithTimeout":   "it reads the wall clock",
-	"context.WithDeadline":  "it reads the wall clock",
-	"context.AfterFunc":     "it starts a goroutine",
-	"context.WithCancel":    "it may start a goroutine",
-	"sort.Slice":            "it is unstable; use slices.SortFunc with a total order",
-	"sort.Sort":             "it is unstable; use slices.SortFunc with a total order",
-	"fmt.Print":             "output belongs to the command line",
-	"fmt.Printf":            "output belongs to the command line",
-	"fmt.Println":           "output belongs to the command line",
-	"reflect.Value.Pointer": "addresses differ in every process",
+	"time.Local": "machines differ in their time zone; use UTC", "(time.Time).Local": "machines differ in their time zone; use UTC",
+	"time.LoadLocation":   "it reads a file",
+	"context.WithTimeout": "it reads the wall clock", "context.WithTimeoutCause": "it reads the wall clock",
+	"context.WithDeadline": "it reads the wall clock", "context.WithDeadlineCause": "it reads the wall clock",
+	"context.AfterFunc": "it starts a goroutine", "context.WithCancel": "it may start a goroutine", "context.WithCancelCause": "it may start a goroutine",
+	"sort.Slice": "it is unstable; use slices.SortFunc with a total order", "sort.Sort": "it is unstable; use slices.SortFunc with a total order",
+	"fmt.Print": "output belongs to the command line", "fmt.Printf": "output belongs to the command line", "fmt.Println": "output belongs to the command line",
+	"iter.Pull": "a coroutine hides state in its stack", "iter.Pull2": "a coroutine hides state in its stack",
+}
+
+// local lists functions whose result is in the machine's time zone unless the
+// call is followed by UTC at once.
+var local = words("time.Unix time.UnixMilli time.UnixMicro")
+
+// unordered lists functions whose result comes in the order of a map.
+var unordered = words("maps.Keys maps.Values maps.All")
+
+func words(s string) map[string]bool {
+	m := make(map[string]bool)
+	for w := range strings.FieldsSeq(s) {
+		m[w] = true
+	}
+	return m
 }
 
 // Options relaxes rules for floors that have a reason to break them.
 type Options struct {
-	// Imports are forbidden import paths that are allowed here after all.
-	Imports []string
 	// Module is the import path prefix that counts as our own.
 	Module string
+	// Imports are further import paths that are allowed.
+	Imports []string
+	// Names are forbidden names that are allowed after all.
+	Names []string
+	// Integers are the import paths of packages that may not use floating point,
+	// because replicas must agree on what they decide.
+	Integers []string
 }
 
 // Determinism looks through the packages for anything that could make two runs
@@ -113,9 +132,9 @@ func Determinism(pkgs []*packages.Package, o Options) Report {
 	var r Report
 	for _, p := range pkgs {
 		for _, f := range p.Syntax {
-			c := &checker{pkg: p, opts: o, reasons: exceptions(p.Fset, f)}
+			c := &checker{pkg: p, opts: o, reasons: exceptions(p.Fset, f), integers: slices.Contains(o.Integers, p.PkgPath)}
 			c.imports(f)
-			ast.Inspect(f, c.node)
+			ast.PreorderStack(f, nil, c.node)
 			r.Findings = append(r.Findings, c.found...)
 			r.Exceptions = append(r.Exceptions, c.excused...)
 		}
@@ -145,11 +164,12 @@ func exceptions(fset *token.FileSet, f *ast.File) map[int]exception {
 }
 
 type checker struct {
-	pkg     *packages.Package
-	opts    Options
-	reasons map[int]exception
-	found   []Finding
-	excused []Finding
+	pkg      *packages.Package
+	opts     Options
+	reasons  map[int]exception
+	integers bool
+	found    []Finding
+	excused  []Finding
 }
 
 func (c *checker) report(pos token.Pos, rule, format string, args ...any) {
@@ -169,26 +189,17 @@ func (c *checker) report(pos token.Pos, rule, format string, args ...any) {
 func (c *checker) imports(f *ast.File) {
 	for _, spec := range f.Imports {
 		path := strings.Trim(spec.Path.Value, `"`)
-		if why, ok := forbiddenImports[path]; ok && !contains(c.opts.Imports, path) {
-			c.report(spec.Pos(), "import", "import of %s: %s", path, why)
-			continue
+		if spec.Name != nil && spec.Name.Name == "." {
+			c.report(spec.Pos(), "import", "dot import of %s: a name should say where it comes from", path)
 		}
-		if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") || within(path, c.opts.Module) {
-			continue
-		}
-		if !contains(c.opts.Imports, path) && !allowedModule(path) {
-			c.report(spec.Pos(), "import", "import of %s: not on the list of modules known to be deterministic", path)
-		}
-	}
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
+		switch {
+		case standard[path], within(path, c.opts.Module), slices.Contains(c.opts.Imports, path), allowedModule(path):
+		case whyNot[path] != "":
+			c.report(spec.Pos(), "import", "import of %s: %s", path, whyNot[path])
+		default:
+			c.report(spec.Pos(), "import", "import of %s: not on the list of packages known to be deterministic", path)
 		}
 	}
-	return false
 }
 
 func within(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
@@ -202,7 +213,7 @@ func allowedModule(path string) bool {
 	return false
 }
 
-func (c *checker) node(n ast.Node) bool {
+func (c *checker) node(n ast.Node, stack []ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.GoStmt:
 		c.report(n.Pos(), "goroutine", "go statement: one loop owns a node")
@@ -212,10 +223,14 @@ func (c *checker) node(n ast.Node) bool {
 		c.report(n.Pos(), "goroutine", "channel: completions are callbacks on the loop")
 	case *ast.RangeStmt:
 		c.rangeOver(n)
-	case *ast.SelectorExpr:
-		c.selector(n)
+	case *ast.Ident:
+		c.use(n, stack)
 	case *ast.CallExpr:
-		c.call(n)
+		c.builtin(n)
+	case *ast.BasicLit:
+		if n.Kind == token.STRING && strings.Contains(n.Value, "%p") {
+			c.report(n.Pos(), "name", "%%p prints an address, which differs in every process")
+		}
 	case *ast.FuncDecl:
 		if n.Recv == nil && n.Name.Name == "init" {
 			c.report(n.Pos(), "init", "init function: nothing happens before main asks for it")
@@ -230,65 +245,185 @@ func (c *checker) node(n ast.Node) bool {
 		if n.Op == token.AND {
 			c.write(n.X)
 		}
+	case *ast.SelectorExpr:
+		c.method(n)
+	}
+	if e, ok := n.(ast.Expr); ok && c.integers {
+		c.float(e)
 	}
 	return true
 }
 
 func (c *checker) rangeOver(n *ast.RangeStmt) {
-	t := c.pkg.TypesInfo.TypeOf(n.X)
+	if isMap(c.pkg.TypesInfo.TypeOf(n.X)) {
+		c.report(n.Pos(), "commutative", "range over a map: its order is random; range over slices.Sorted(maps.Keys(m))")
+	}
+	for _, e := range []ast.Expr{n.Key, n.Value} {
+		if e != nil && n.Tok == token.ASSIGN {
+			c.write(e)
+		}
+	}
+}
+
+// isMap reports whether values of t are maps, also where t is a type parameter
+// whose constraint allows one.
+func isMap(t types.Type) bool {
+	if t == nil {
+		return false
+	}
+	if p, ok := t.(*types.TypeParam); ok {
+		return constraintHasMap(p.Constraint().Underlying())
+	}
+	_, ok := t.Underlying().(*types.Map)
+	return ok
+}
+
+func constraintHasMap(t types.Type) bool {
+	i, ok := t.(*types.Interface)
+	if !ok {
+		return isMap(t)
+	}
+	for e := range i.EmbeddedTypes() {
+		switch e := e.(type) {
+		case *types.Union:
+			for term := range e.Terms() {
+				if isMap(term.Type()) {
+					return true
+				}
+			}
+		default:
+			if constraintHasMap(e.Underlying()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// use looks at every mention of a function, method or variable, called or not.
+func (c *checker) use(id *ast.Ident, stack []ast.Node) {
+	obj := c.pkg.TypesInfo.Uses[id]
+	name := fullName(obj)
+	if name == "" || slices.Contains(c.opts.Names, name) {
+		return
+	}
+	switch why, bad := forbiddenNames[name]; {
+	case bad:
+		c.report(id.Pos(), "name", "%s: %s", name, why)
+	case unordered[name] && c.caller(stack) != "slices.Sorted":
+		c.report(id.Pos(), "commutative", "%s outside slices.Sorted: its order is random", name)
+	case name == "slices.SortFunc":
+		c.report(id.Pos(), "total", "slices.SortFunc is unstable: say which unique key makes the order total")
+	case local[name] && !c.inUTC(stack):
+		c.report(id.Pos(), "name", "%s: machines differ in their time zone; add .UTC()", name)
+	case strings.HasPrefix(name, "math/rand/v2.") && !strings.HasPrefix(name, "math/rand/v2.New"):
+		if _, fn := obj.(*types.Func); fn {
+			c.report(id.Pos(), "name", "%s: the global generator is seeded by the process; use env.Rand", name)
+		}
+	}
+}
+
+func fullName(obj types.Object) string {
+	switch obj := obj.(type) {
+	case *types.Func:
+		return obj.Origin().FullName()
+	case *types.Var:
+		if isPackageVar(obj) {
+			return obj.Pkg().Path() + "." + obj.Name()
+		}
+	}
+	return ""
+}
+
+// enclosing gives the call of the function that the top of the stack names, and
+// how deep in the stack it stands.
+func enclosing(stack []ast.Node) (*ast.CallExpr, int) {
+	for i := len(stack) - 1; i >= 0; i-- {
+		switch n := stack[i].(type) {
+		case *ast.SelectorExpr, *ast.IndexExpr, *ast.IndexListExpr:
+		case *ast.CallExpr:
+			return n, i
+		default:
+			return nil, -1
+		}
+	}
+	return nil, -1
+}
+
+// caller names the function that the result of the call goes to at once.
+func (c *checker) caller(stack []ast.Node) string {
+	call, at := enclosing(stack)
+	if call == nil || at == 0 {
+		return ""
+	}
+	outer, ok := stack[at-1].(*ast.CallExpr)
+	if !ok || outer.Fun == call {
+		return ""
+	}
+	return c.called(outer)
+}
+
+func (c *checker) called(call *ast.CallExpr) string {
+	fun := ast.Unparen(call.Fun)
+	if x, ok := fun.(*ast.IndexExpr); ok {
+		fun = x.X
+	}
+	if s, ok := fun.(*ast.SelectorExpr); ok {
+		return fullName(c.pkg.TypesInfo.Uses[s.Sel])
+	}
+	return ""
+}
+
+// inUTC reports whether the call's result is turned into UTC at once.
+func (c *checker) inUTC(stack []ast.Node) bool {
+	call, at := enclosing(stack)
+	if call == nil || at == 0 {
+		return false
+	}
+	s, ok := stack[at-1].(*ast.SelectorExpr)
+	return ok && s.X == call && s.Sel.Name == "UTC"
+}
+
+// builtin finds the builtin functions that change what they are given.
+func (c *checker) builtin(n *ast.CallExpr) {
+	id, ok := n.Fun.(*ast.Ident)
+	if !ok || len(n.Args) == 0 {
+		return
+	}
+	if b, ok := c.pkg.TypesInfo.Uses[id].(*types.Builtin); ok {
+		switch b.Name() {
+		case "delete", "clear", "copy":
+			c.write(n.Args[0])
+		}
+	}
+}
+
+// method finds calls that take the address of a package variable for a receiver.
+func (c *checker) method(n *ast.SelectorExpr) {
+	s := c.pkg.TypesInfo.Selections[n]
+	if s == nil || s.Kind() == types.FieldVal {
+		return
+	}
+	fn, ok := s.Obj().(*types.Func)
+	if !ok {
+		return
+	}
+	_, takesPointer := fn.Signature().Recv().Type().(*types.Pointer)
+	_, isPointer := s.Recv().Underlying().(*types.Pointer)
+	if takesPointer && !isPointer {
+		c.write(n.X)
+	}
+}
+
+func (c *checker) float(e ast.Expr) {
+	t := c.pkg.TypesInfo.TypeOf(e)
 	if t == nil {
 		return
 	}
-	if _, ok := t.Underlying().(*types.Map); ok {
-		c.report(n.Pos(), "commutative", "range over a map: its order is random; range over slices.Sorted(maps.Keys(m))")
+	b, ok := t.Underlying().(*types.Basic)
+	if ok && b.Info()&types.IsFloat != 0 {
+		c.report(e.Pos(), "float", "floating point: processors differ in how they round; use integers")
 	}
-}
-
-// unsortedIterators are functions whose result comes in the order of a map.
-var unsortedIterators = map[string]bool{"maps.Keys": true, "maps.Values": true, "maps.All": true}
-
-// sorters take an iterator or list and put it into a total order.
-var sorters = map[string]bool{"slices.Sorted": true}
-
-func (c *checker) selector(n *ast.SelectorExpr) {
-	name := c.qualified(n)
-	if why, ok := forbiddenNames[name]; ok {
-		c.report(n.Pos(), "name", "%s: %s", name, why)
-	}
-	if fn, ok := c.pkg.TypesInfo.Uses[n.Sel].(*types.Func); ok && fn.Pkg() != nil && fn.Pkg().Path() == "math/rand/v2" {
-		if fn.Signature().Recv() == nil && !strings.HasPrefix(fn.Name(), "New") {
-			c.report(n.Pos(), "name", "rand.%s: the global generator is seeded by the process; use env.Rand", fn.Name())
-		}
-	}
-}
-
-func (c *checker) call(n *ast.CallExpr) {
-	name := c.qualified(n.Fun)
-	if name == "slices.SortFunc" {
-		c.report(n.Pos(), "total", "slices.SortFunc is unstable: say which unique key makes the order total")
-	}
-	if sorters[name] {
-		return
-	}
-	for _, a := range n.Args {
-		if inner, ok := a.(*ast.CallExpr); ok && unsortedIterators[c.qualified(inner.Fun)] {
-			c.report(inner.Pos(), "commutative", "%s outside slices.Sorted: its order is random", c.qualified(inner.Fun))
-		}
-	}
-}
-
-func (c *checker) qualified(e ast.Expr) string {
-	switch e := e.(type) {
-	case *ast.IndexExpr:
-		return c.qualified(e.X)
-	case *ast.SelectorExpr:
-		obj := c.pkg.TypesInfo.Uses[e.Sel]
-		if obj == nil || obj.Pkg() == nil || obj.Parent() != obj.Pkg().Scope() {
-			return ""
-		}
-		return obj.Pkg().Path() + "." + obj.Name()
-	}
-	return ""
 }
 
 // write reports a change of a package-level variable: two nodes in one process
@@ -302,23 +437,30 @@ func (c *checker) write(e ast.Expr) {
 		case *ast.IndexExpr:
 			e = x.X
 			continue
+		case *ast.SliceExpr:
+			e = x.X
+			continue
 		case *ast.StarExpr:
 			e = x.X
 			continue
 		case *ast.SelectorExpr:
 			if obj := c.pkg.TypesInfo.Uses[x.Sel]; isPackageVar(obj) {
-				c.report(x.Pos(), "global", "write to package variable %s: two nodes would share it", obj.Name())
+				c.global(x, obj)
 				return
 			}
 			e = x.X
 			continue
 		case *ast.Ident:
 			if obj := c.pkg.TypesInfo.Uses[x]; isPackageVar(obj) {
-				c.report(x.Pos(), "global", "write to package variable %s: two nodes would share it", obj.Name())
+				c.global(x, obj)
 			}
 		}
 		return
 	}
+}
+
+func (c *checker) global(at ast.Expr, obj types.Object) {
+	c.report(at.Pos(), "global", "write to package variable %s: two nodes would share it", obj.Name())
 }
 
 func isPackageVar(obj types.Object) bool {

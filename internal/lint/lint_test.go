@@ -31,6 +31,25 @@ func TestDeterminismFindsEachBreak(t *testing.T) {
 		{"global write", `var n int; func f() { n++ }`, "global"},
 		{"global map write", `var m = map[int]int{}; func f() { m[1] = 2 }`, "global"},
 		{"global address", `var n int; func f() *int { return &n }`, "global"},
+		{"range over keys", `import "maps"; func f(m map[int]int) (s []int) { for k := range maps.Keys(m) { s = append(s, k) }; return }`, "commutative"},
+		{"keys in a variable", `import "maps"; func f(m map[int]int) { it := maps.Keys(m); for range it {} }`, "commutative"},
+		{"generic map", `func f[M ~map[string]int](m M) { for range m {} }`, "commutative"},
+		{"dot import", `import . "strings"; func f() string { return ToUpper("a") }`, "import"},
+		{"os/user", `import "os/user"; func f() { user.Current() }`, "import"},
+		{"filepath", `import "path/filepath"; func f() { filepath.Glob("*") }`, "import"},
+		{"reflect", `import "reflect"; func f(m any) { reflect.ValueOf(m).MapKeys() }`, "import"},
+		{"local zone", `import "time"; func f() string { return time.Unix(0, 0).String() }`, "name"},
+		{"method Local", `import "time"; func f(t time.Time) time.Time { return t.Local() }`, "name"},
+		{"timeout with cause", `import "context"; func f(c context.Context) { context.WithTimeoutCause(c, 1, nil) }`, "name"},
+		{"coroutine", `import "iter"; func f(s iter.Seq[int]) { iter.Pull(s) }`, "name"},
+		{"address", `import "fmt"; func f(p *int) string { return fmt.Sprintf("%p", p) }`, "name"},
+		{"sort as a value", `import "slices"; var f = slices.SortFunc[[]int]`, "total"},
+		{"global delete", `var m = map[int]int{}; func f() { delete(m, 1) }`, "global"},
+		{"global clear", `var m = map[int]int{}; func f() { clear(m) }`, "global"},
+		{"global copy", `var s = make([]int, 3); func f() { copy(s[:], s) }`, "global"},
+		{"global range", `var n int; func f() { for n = range 3 {} }`, "global"},
+		{"global method", `type c struct{ n int }; func (x *c) add() { x.n++ }; var g c; func f() { g.add() }`, "global"},
+		{"float", `func f(a int) int { return int(float64(a) * 1.1) }`, "float"},
 		{"no reason", "func f(m map[int]int) {\n//lint:commutative\nfor range m {}\n}", "commutative"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -46,6 +65,7 @@ func TestDeterminismAllows(t *testing.T) {
 		"own generator":  `import "math/rand/v2"; func f(r *rand.Rand) int { return r.IntN(3) }`,
 		"sorted keys":    `import ("maps"; "slices"); func f(m map[int]int) []int { return slices.Sorted(maps.Keys(m)) }`,
 		"constant table": `var t = []int{1}; func f() int { return t[0] }`,
+		"time in UTC":    `import "time"; func f() string { return time.Unix(0, 0).UTC().String() }`,
 		"durations":      `import "time"; const d = time.Second`,
 	} {
 		t.Run(name, func(t *testing.T) { require.Empty(t, check(t, src).Findings) })
@@ -67,8 +87,8 @@ func check(t *testing.T, body string) lint.Report {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 	write("go.mod", "module example.com/p\n\ngo 1.26\n")
-	write("p.go", "package p\n\n"+strings.ReplaceAll(body, "; func", "\nfunc"))
-	pkgs, err := lint.Load(dir, ".")
+	write("p.go", "package p\n\n"+strings.NewReplacer("; func", "\nfunc", "; var", "\nvar", "; type", "\ntype").Replace(body))
+	pkgs, err := lint.Load(dir, nil, ".")
 	require.NoError(t, err)
-	return lint.Determinism(pkgs, lint.Options{Module: "example.com/p"})
+	return lint.Determinism(pkgs, lint.Options{Module: "example.com/p", Integers: []string{"example.com/p"}})
 }
