@@ -38,7 +38,7 @@ type Config struct {
 	SnapshotBytes int64
 	// SnapshotEntries, if not 0, also takes one after so many entries.
 	SnapshotEntries uint64
-	// TailEntries are kept in memory behind a snapshot for slow followers; 5000.
+	// TailEntries are kept in memory for followers that are late; 5000.
 	TailEntries uint64
 	// SegmentBytes is the size of a file of the log; 16 MiB.
 	SegmentBytes int

@@ -41,7 +41,7 @@ type Config struct {
 	Join bool
 
 	Tick          time.Duration // 100 ms; the leader's heartbeat
-	ElectionTicks int           // 10; silence after which a follower campaigns, stretched by up to a half
+	ElectionTicks int           // 10; silence after which a follower campaigns, stretched by up to an eighth
 
 	SegmentBytes int // of the log on disk, as wal.Options has it
 
@@ -50,8 +50,9 @@ type Config struct {
 	SnapshotBytes int64
 	// SnapshotEntries also takes one after so many entries; 0 is no such limit.
 	SnapshotEntries uint64
-	// TailEntries and TailBytes bound what stays in memory behind a snapshot for
-	// followers that are a little late; 5000 entries and 16 MiB.
+	// TailEntries and TailBytes bound the applied entries that stay in memory for
+	// followers that are late; 5000 entries and 16 MiB. One that is further behind
+	// gets a snapshot.
 	TailEntries uint64
 	TailBytes   int64
 	// ChunkBytes is the size of one piece of a snapshot on its way to a follower,

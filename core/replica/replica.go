@@ -56,6 +56,7 @@ type Replica struct {
 
 	journal journal
 	images  images
+	loose   loose
 	reads   reads
 	out     transfers // snapshots on their way to followers
 	in      reception // the snapshot that is arriving
@@ -262,6 +263,7 @@ func (r *Replica) Flush() {
 		return
 	}
 	r.maybeSnapshot()
+	r.trim()
 	r.pumpTransfers()
 	r.sendFrames()
 	r.submit()
@@ -329,11 +331,14 @@ func (r *Replica) changed(role Role, term uint64) {
 	}
 }
 
-// drawStretch chooses how long this replica's ticks last. A leader's are exact.
+// drawStretch chooses how long this replica's ticks last. A leader's are exact. A
+// pre-vote is granted only by those who miss the leader, too, so it is the slowest
+// of a majority that says when an election begins: the stretch must only be as wide
+// as keeps two followers from campaigning within one exchange of messages.
 func (r *Replica) drawStretch() {
 	r.stretch = r.cfg.Tick
 	if r.role != Leader {
-		r.stretch += time.Duration(r.env.Rand.Int64N(int64(r.cfg.Tick)/2 + 1))
+		r.stretch += time.Duration(r.env.Rand.Int64N(int64(r.cfg.Tick)/8 + 1))
 	}
 }
 
@@ -389,6 +394,8 @@ func (r *Replica) apply(entries []*raftpb.Entry) {
 		r.applied, r.appliedTerm = e.GetIndex(), e.GetTerm()
 		r.images.bytes += int64(len(e.GetData())) + entryOverhead
 		r.images.entries++
+		r.loose.bytes += int64(len(e.GetData())) + entryOverhead
+		r.loose.entries++
 	}
 	r.commit = max(r.commit, r.applied)
 }

@@ -69,9 +69,30 @@ func (r *Replica) snapshotTaken(index uint64, size *int64, err error) {
 		return
 	default:
 		s.index, s.size = index, *size
-		r.storage.keepTail(index, r.cfg.TailEntries, r.cfg.TailBytes)
 	}
 	r.continueInstall()
+}
+
+// loose is the volume applied since entries were last dropped from memory.
+type loose struct {
+	bytes   int64
+	entries uint64
+}
+
+// trim drops applied entries from memory, but for the tail that late followers may
+// ask for, each time a quarter of the tail has come together. It does not wait for
+// a snapshot on disk: who needs what was dropped is sent the present state, and a
+// restart reads the log from disk.
+func (r *Replica) trim() {
+	if r.loose.bytes < r.cfg.TailBytes/4 && r.loose.entries < max(r.cfg.TailEntries/4, 1) || r.journal.installing > 0 {
+		return
+	}
+	r.loose = loose{}
+	entries := r.cfg.TailEntries
+	if len(r.conf.GetVoters())+len(r.conf.GetLearners()) == 1 {
+		entries = 0 // nobody else asks
+	}
+	r.storage.keepTail(r.applied, entries, r.cfg.TailBytes)
 }
 
 // install is a snapshot from the leader: raft's description, and the state.
