@@ -111,6 +111,9 @@ func (h *history) open() {
 func (h *history) match(r *Recovered) (memory, bool) {
 	for _, group := range [][]memory{h.states[h.acked:], h.others} {
 		for _, m := range group {
+			if r.Snapshot == nil && m.start.index > 0 {
+				continue // a restore that was under way and is gone
+			}
 			if m = m.under(r.Snapshot); m.equal(r) {
 				return m, true
 			}
@@ -250,6 +253,7 @@ func (h *history) drain() {
 func TestCrashes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{t: t, d: newTestDisk(), states: []memory{{}}}
+		h.d.leaky = rapid.Bool().Draw(t, "leaky")
 		h.open()
 		t.Repeat(map[string]func(*rapid.T){
 			"append":   h.append,
@@ -356,4 +360,98 @@ func pickProven(t *rapid.T, d *testDisk) (string, Frame, bool) {
 	}
 	l := rapid.SampledFrom(proven).Draw(t, "frame")
 	return segmentName(l.seg.first), *l.frame, true
+}
+
+// What a start reads may be in memory only, left there by a process that was
+// killed: nothing that it writes may rely on that. A process dies at every point
+// of its life, the next one at every point too, and power fails at once.
+func TestPowerLossAfterKill(t *testing.T) {
+	for _, leaky := range []bool{false, true} {
+		for first := 0; ; first++ {
+			if !killed(t, leaky, first) {
+				break
+			}
+		}
+	}
+}
+
+// killed lets the disk finish a number of requests of one life, then tries all
+// that the next one may get done. False says that the first had nothing left to do.
+func killed(t *testing.T, leaky bool, first int) (more bool) {
+	for _, reached := range []int{0, 1} {
+		for _, kept := range []int{0, 1, 2} {
+			for second := 0; ; second++ {
+				d := newTestDisk()
+				d.leaky = leaky
+				acked, left := busy(t, d, first)
+				more = more || left
+				d.kill(always(reached))
+				next, _ := mustOpen(t, d)
+				for range second {
+					if len(d.queue) > 0 {
+						d.finish(0)
+					}
+				}
+				left = len(d.queue) > 0
+				if next.Ready() {
+					acked = max(acked, next.last)
+				}
+				d.cut(always(kept))
+				_, r, err := Open(d, calm{}, options)
+				require.NoError(t, err, "%d, %d, %d, %d", first, reached, second, kept)
+				require.GreaterOrEqual(t, newest(r), acked, "%d, %d, %d, %d", first, reached, second, kept)
+				if !left {
+					break
+				}
+			}
+		}
+	}
+	return more
+}
+
+// busy is a life that writes entries, snapshots, and a snapshot of somebody else. It
+// ends after so many requests; false says that the disk did all.
+func busy(t *testing.T, d *testDisk, requests int) (acked uint64, left bool) {
+	l, _ := mustOpen(t, d)
+	step := func() bool {
+		for ; len(d.queue) > 0; requests-- {
+			if requests == 0 {
+				return false
+			}
+			d.finish(0)
+		}
+		return true
+	}
+	write := func(from, to uint64) func() {
+		return func() {
+			l.Append(Record{Entries: entries(from, to, 1)}, func(error) { acked = max(acked, to) })
+		}
+	}
+	snapshot := func(index uint64) func() {
+		return func() { l.Snapshot(Snapshot{Index: index, Term: 1}, text("body"), nil) }
+	}
+	restore := func() {
+		l.Restore(Snapshot{Index: 200, Term: 1}, text("body"), func(error) { acked = max(acked, 200) })
+	}
+	for _, act := range []func(){write(1, 60), write(61, 62), snapshot(50), write(63, 120), snapshot(110), write(121, 122), restore, write(201, 202)} {
+		if act(); !step() {
+			return acked, true
+		}
+	}
+	return acked, false
+}
+
+func newest(r *Recovered) uint64 {
+	if n := len(r.Entries); n > 0 {
+		return r.Entries[n-1].Index
+	}
+	if r.Snapshot != nil {
+		return r.Snapshot.Index
+	}
+	return 0
+}
+
+// always makes the same choice, as far as there is one.
+func always(choice int) chooser {
+	return func(_ string, n int) int { return min(choice, n-1) }
 }

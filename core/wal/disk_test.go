@@ -16,8 +16,7 @@ const sector = 512
 // file is what the page cache holds of a file, and how much of it is safe.
 type file struct {
 	cache  []byte
-	synced int  // bytes
-	exists bool // the name is durable
+	synced int // bytes
 }
 
 // op is a request that the disk has not finished.
@@ -31,12 +30,17 @@ type op struct {
 
 // testDisk finishes requests only when told to, one at a time, in order by name.
 type testDisk struct {
-	files  map[string]*file
-	queue  []*op
-	writes int // bytes appended
+	files   map[string]*file // what a process sees
+	platter map[string]*file // what the directory on the disk says
+	queue   []*op
+	writes  int // bytes appended
+	// leaky is a disk whose removals are never durable, only done.
+	leaky bool
 }
 
-func newTestDisk() *testDisk { return &testDisk{files: map[string]*file{}} }
+func newTestDisk() *testDisk {
+	return &testDisk{files: map[string]*file{}, platter: map[string]*file{}}
+}
 
 func (d *testDisk) Names() ([]string, error) { return slices.Sorted(maps.Keys(d.files)), nil }
 
@@ -82,7 +86,9 @@ func (d *testDisk) finish(i int) {
 	o := d.take(i)
 	d.write(o)
 	if f := d.files[o.name]; f != nil {
-		f.synced, f.exists = len(f.cache), true
+		f.synced, d.platter[o.name] = len(f.cache), f
+	} else if !d.leaky {
+		delete(d.platter, o.name)
 	}
 	o.end(nil)
 }
@@ -109,10 +115,14 @@ func (d *testDisk) run() {
 	}
 }
 
-// write applies a request to the page cache.
+// write applies a request to the page cache, names included.
 func (d *testDisk) write(o *op) {
 	if o.remove {
 		delete(d.files, o.name)
+		return
+	}
+	if o.append == nil {
+		d.files[o.name] = &file{cache: o.replace, synced: len(o.replace)}
 		return
 	}
 	f := d.files[o.name]
@@ -120,12 +130,8 @@ func (d *testDisk) write(o *op) {
 		f = &file{}
 		d.files[o.name] = f
 	}
-	if o.append != nil {
-		f.cache = append(f.cache, o.append...)
-		d.writes += len(o.append)
-		return
-	}
-	f.cache, f.synced, f.exists = o.replace, len(o.replace), true
+	f.cache = append(f.cache, o.append...)
+	d.writes += len(o.append)
 }
 
 // chooser decides what survives; n is the number of choices.
@@ -144,36 +150,47 @@ func (d *testDisk) kill(choose chooser) {
 	d.queue = nil
 }
 
-// cut is power loss: then any subset of the unsynced sectors survives.
+// cut is power loss: then any subset of the unsynced sectors survives, and of
+// each name that was made, moved or removed the one state or the other.
 func (d *testDisk) cut(choose chooser) {
 	d.kill(choose)
-	for _, name := range slices.Sorted(maps.Keys(d.files)) {
-		f := d.files[name]
-		if f.synced < len(f.cache) || !f.exists {
-			d.tear(name, f, choose)
+	names := slices.Collect(maps.Keys(d.files))
+	names = slices.AppendSeq(names, maps.Keys(d.platter))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if d.files[name] != d.platter[name] && choose("name lost", 3) == 0 {
+			d.files[name] = d.platter[name]
 		}
+		f := d.files[name]
+		if f == nil {
+			delete(d.files, name)
+			delete(d.platter, name)
+			continue
+		}
+		if f.synced < len(f.cache) || d.platter[name] != f {
+			f.tear(choose)
+		}
+		d.platter[name] = f
 	}
 }
 
-func (d *testDisk) tear(name string, f *file, choose chooser) {
-	if !f.exists && choose("name lost", 4) == 0 {
-		delete(d.files, name)
-		return
-	}
-	mode := choose("survival", 3) // none, some, all
-	for at := f.synced; at < len(f.cache); {
-		end := min((at/sector+1)*sector, len(f.cache))
-		if mode == 0 || (mode == 1 && choose("sector", 2) == 0) {
-			clear(f.cache[at:end])
+func (f *file) tear(choose chooser) {
+	if f.synced < len(f.cache) {
+		mode := choose("survival", 3) // none, some, all
+		for at := f.synced; at < len(f.cache); {
+			end := min((at/sector+1)*sector, len(f.cache))
+			if mode == 0 || (mode == 1 && choose("sector", 2) == 0) {
+				clear(f.cache[at:end])
+			}
+			at = end
 		}
-		at = end
+		if choose("shorter", 2) == 0 {
+			f.cache = append(f.cache[:f.synced], bytes.TrimRight(f.cache[f.synced:], "\x00")...)
+		} else if choose("room", 3) == 0 {
+			f.cache = append(f.cache, make([]byte, 700)...)
+		}
 	}
-	if choose("shorter", 2) == 0 {
-		f.cache = append(f.cache[:f.synced], bytes.TrimRight(f.cache[f.synced:], "\x00")...)
-	} else if choose("room", 3) == 0 {
-		f.cache = append(f.cache, make([]byte, 700)...)
-	}
-	f.synced, f.exists = len(f.cache), true
+	f.synced = len(f.cache)
 }
 
 // calm is an env.Rare that takes no rare path.

@@ -20,7 +20,7 @@
 //
 // The first frame of a segment starts with a header record that says whose log
 // this is and where exactly the log before ends: file, sequence and chain. The
-// state that older segments would be needed for (hard state, last entry)
+// state that older segments would be needed for (hard state, last entry, mark)
 // stands behind it. The checksum of later frames is seeded with the identity of
 // their segment, so that bytes which only look like a frame are not one.
 //
@@ -54,6 +54,15 @@
 // not, and the next Open decides from the same files again. Sequences are
 // never used twice, so a void frame cannot be taken for a new one. After a full
 // disk the log continues in the same way.
+//
+// # Read is not durable
+//
+// What Open reads may come from the page cache, where a killed process left it;
+// power loss takes it back. So nothing that Open writes may rely on it. Frames
+// that no later one proves are repeated, as said above. A snapshot that no mark
+// proves is written again, and the first frame, with the mark, only after that.
+// Removals may be taken back too: a segment that returns is either void, or lies
+// before the start of a longer chain, and is removed again.
 //
 // Always true:
 //

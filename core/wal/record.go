@@ -150,7 +150,7 @@ func parseHeader(f *Frame) (*header, int, error) {
 // state is what the records of a log add up to, the entries themselves aside.
 type state struct {
 	last     position // the newest entry
-	mark     uint64   // a snapshot with at least this index was durable
+	mark     position // the newest snapshot that was durable
 	maxEntry uint64   // highest index of an entry since the field was cleared
 	hard     []byte   // own memory
 }
@@ -198,7 +198,9 @@ func (s *state) one(kind byte, p []byte, fn func(e Entry, reset bool) error) err
 		if err != nil {
 			return err
 		}
-		s.mark = max(s.mark, at.index)
+		if at.index > s.mark.index {
+			s.mark = at
+		}
 		if kind == kindMark {
 			return nil
 		}
@@ -220,6 +222,9 @@ func call(fn func(Entry, bool) error, e Entry, reset bool) error {
 func appendState(dst []byte, s *state) []byte {
 	if len(s.hard) > 0 {
 		dst = AppendHardState(dst, s.hard)
+	}
+	if s.mark.index > 0 {
+		dst = appendPosition(dst, kindMark, s.mark)
 	}
 	return dst
 }

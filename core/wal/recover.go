@@ -284,7 +284,7 @@ func (r *recovery) marked() uint64 {
 			_ = sum.apply(s.scan.Frames[i].Records, nil) // evidence, as far as it goes
 		}
 	}
-	return sum.mark
+	return sum.mark.index
 }
 
 func staleSnapshot(mark uint64) error {
@@ -403,8 +403,8 @@ func (c *replay) trim(snap *Snapshot) ([]byte, error) {
 	if snap == nil {
 		snap = &Snapshot{}
 	}
-	if c.now.mark > snap.Index {
-		return nil, staleSnapshot(c.now.mark)
+	if mark := c.now.mark.index; mark > snap.Index {
+		return nil, staleSnapshot(mark)
 	}
 	if len(c.entries) > 0 && c.first > snap.Index+1 {
 		return nil, &RotError{
@@ -423,7 +423,7 @@ func (c *replay) trim(snap *Snapshot) ([]byte, error) {
 	if snap.Index >= c.first {
 		c.entries, c.first = c.entries[snap.Index+1-c.first:], snap.Index+1
 	}
-	if c.now.mark < snap.Index {
+	if c.now.mark.index < snap.Index {
 		return appendPosition(nil, kindMark, at), nil
 	}
 	return nil, nil

@@ -26,6 +26,15 @@ type snapshotFile struct {
 	body io.WriterTo
 }
 
+// stored is the body of a snapshot that was loaded.
+type stored []byte
+
+// WriteTo writes the body; it may be called again.
+func (b stored) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(b)
+	return int64(n), err
+}
+
 // WriteTo streams the file: nothing but the header is held in memory.
 func (f *snapshotFile) WriteTo(w io.Writer) (int64, error) {
 	if len(f.snap.Meta) > maxMeta {

@@ -96,6 +96,9 @@ type Log struct {
 
 	// Frames on their way to the disk, in order.
 	flight []*flight
+	// secure, while not nil, holds frames back: the snapshot that Open found is
+	// being made durable, and they depend on it.
+	secure *secure
 
 	// written is what the log holds once all frames are durable, durable what it
 	// holds for certain, up to and including the frame at.
@@ -130,6 +133,19 @@ type flight struct {
 	dones    []func(error)
 	finished bool
 	full     bool
+}
+
+// secure writes a snapshot again that was only loaded.
+type secure struct {
+	file    *snapshotFile
+	waiting bool   // the disk was full
+	held    []held // in order
+}
+
+// held is a frame that waits for the snapshot before it.
+type held struct {
+	flight *flight
+	frame  []byte
 }
 
 // restore is a Restore that waits for its snapshot to be durable.
@@ -176,7 +192,7 @@ func Open(d env.Disk, rare env.Rare, o Options) (*Log, *Recovered, error) {
 	if len(c.now.hard) > 0 {
 		out.HardState = c.now.hard
 	}
-	return resume(d, rare, o, r, c, fix), out, nil
+	return resume(d, rare, o, r, c, fix, out.Body), out, nil
 }
 
 func loadSnapshot(d env.Disk, id Identity, out *Recovered) error {
@@ -193,7 +209,9 @@ func loadSnapshot(d env.Disk, id Identity, out *Recovered) error {
 
 // resume begins the segment of this life. Its first frame repeats what is not
 // proven durable, together with fix, so that it counts as a whole or not at all.
-func resume(d env.Disk, rare env.Rare, o Options, r *recovery, c *replay, fix []byte) *Log {
+// A fix says that the snapshot is durable. Nothing proves that yet: it may come
+// from the page cache, its directory not synced when the process died.
+func resume(d env.Disk, rare env.Rare, o Options, r *recovery, c *replay, fix, body []byte) *Log {
 	l := &Log{
 		disk: d, rare: rare, o: o, id: r.id,
 		incarnation: r.incarnation + 1,
@@ -205,10 +223,35 @@ func resume(d env.Disk, rare env.Rare, o Options, r *recovery, c *replay, fix []
 		covered:     r.snapIndex(),
 	}
 	l.adopt(r)
+	if len(fix) > 0 {
+		rare.Mark("wal: snapshot made durable again at open")
+		l.secure = &secure{file: &snapshotFile{r.id, *r.snap, stored(body)}}
+		l.secureNow()
+	}
 	l.pend = append(c.rest, fix...)
 	l.dones = append(l.dones, func(error) { l.begun(r.snapIndex()) })
 	l.startAgain()
 	return l
+}
+
+// secureNow writes the snapshot that Open found, then the frames that wait for it.
+func (l *Log) secureNow() {
+	k := l.secure
+	k.waiting = false
+	l.disk.Replace(snapshotName, k.file, func(err error) {
+		switch {
+		case l.err != nil:
+		case errors.Is(err, env.ErrFull):
+			k.waiting = true
+		case err != nil:
+			l.fail(fmt.Errorf("wal: write %s again: %w", snapshotName, err))
+		default:
+			l.secure = nil
+			for _, h := range k.held {
+				l.hand(h.flight, h.frame)
+			}
+		}
+	})
 }
 
 // adopt takes over the segments with frames that stay. The others are void
@@ -360,7 +403,16 @@ func (l *Log) send() {
 	cur.size += int64(len(p))
 
 	l.flight = append(l.flight, f)
-	l.disk.Append(segmentName(l.id.First), p, func(err error) { l.completed(f, err) })
+	if l.secure != nil {
+		l.secure.held = append(l.secure.held, held{f, p})
+		return
+	}
+	l.hand(f, p)
+}
+
+// hand gives a frame to the disk.
+func (l *Log) hand(f *flight, p []byte) {
+	l.disk.Append(segmentName(f.place.file), p, func(err error) { l.completed(f, err) })
 }
 
 // room returns an empty slice with the given capacity, from a chunk if it is
@@ -431,7 +483,7 @@ func (l *Log) fail(err error) {
 	for _, done := range l.dones {
 		done(err)
 	}
-	l.flight, l.pend, l.dones = nil, nil, nil
+	l.flight, l.pend, l.dones, l.secure = nil, nil, nil, nil
 }
 
 // Snapshot stores a snapshot of what the log already holds, beside ongoing
@@ -589,13 +641,18 @@ func (l *Log) Snapshotting() bool { return l.snapping }
 
 // Full says whether the log waits for space. The node should refuse writes of
 // its clients meanwhile, for what is appended now stays in memory.
-func (l *Log) Full() bool { return l.full || (l.restore != nil && l.restore.waiting) }
+func (l *Log) Full() bool {
+	return l.full || (l.restore != nil && l.restore.waiting) || (l.secure != nil && l.secure.waiting)
+}
 
 // Retry tries again to write after the disk was full. Call it from time to time
 // (for example each second) while Full; at other times it does nothing.
 func (l *Log) Retry() {
 	if l.err != nil {
 		return
+	}
+	if l.secure != nil && l.secure.waiting {
+		l.secureNow()
 	}
 	if l.full {
 		l.again()
