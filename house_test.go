@@ -3,7 +3,6 @@ package keelson_test
 import (
 	"bytes"
 	"go/ast"
-	"go/format"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/tools/go/packages"
+	"mvdan.cc/gofumpt/format"
 
 	"github.com/keelson/keelson/internal/lint"
 )
@@ -180,9 +180,9 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 
 func TestEveryFileIsFormatted(t *testing.T) {
 	eachGoFile(t, func(path string, _ *ast.File, src []byte) {
-		formatted, err := format.Source(src)
+		formatted, err := format.Source(src, format.Options{LangVersion: "go1.26", ModulePath: module})
 		require.NoError(t, err, path)
-		assert.Truef(t, bytes.Equal(formatted, src), "%s is not in gofmt's form", path)
+		assert.Truef(t, bytes.Equal(formatted, src), "%s is not in gofumpt's form: go run mvdan.cc/gofumpt -w %[1]s", path)
 	})
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keelson/keelson/core/env"
@@ -115,7 +116,28 @@ func (c *Cluster) Leader() *Machine {
 	return leader
 }
 
-// AwaitLeader steps until there is a leader that a majority of the machines
+// IsMember says whether a machine is a member, voter or learner, as the leader
+// knows it, or, where nobody leads, whoever has applied most.
+func (c *Cluster) IsMember(id env.NodeID) bool {
+	st, ok := c.knowing()
+	return ok && (slices.Contains(st.Voters, id) || slices.Contains(st.Learners, id))
+}
+
+func (c *Cluster) knowing() (best node.Status, ok bool) {
+	if leader := c.Leader(); leader != nil {
+		return NodeOf(leader).Status(), true
+	}
+	for _, m := range c.Machines() {
+		if n := NodeOf(m); n != nil {
+			if st := n.Status(); !ok || st.Applied > best.Applied {
+				best, ok = st, true
+			}
+		}
+	}
+	return best, ok
+}
+
+// AwaitLeader steps until there is a leader that a majority of its voters
 // follows, for at most d of virtual time; nil if there was none.
 func (c *Cluster) AwaitLeader(d time.Duration) *Machine {
 	c.RunTill(d, func() bool { return c.followed() != nil })
@@ -127,16 +149,16 @@ func (c *Cluster) followed() *Machine {
 	if leader == nil {
 		return nil
 	}
-	term := NodeOf(leader).Status().Term
+	st := NodeOf(leader).Status()
 	n := 0
-	for _, m := range c.Machines() {
-		if x := NodeOf(m); x != nil {
-			if s := x.Status(); s.Leader == leader.ID() && s.Term == term {
+	for _, id := range st.Voters {
+		if x := NodeOf(c.Machine(id)); x != nil {
+			if s := x.Status(); s.Leader == leader.ID() && s.Term == st.Term {
 				n++
 			}
 		}
 	}
-	if 2*n <= len(c.Machines()) {
+	if 2*n <= len(st.Voters) {
 		return nil
 	}
 	return leader

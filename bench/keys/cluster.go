@@ -75,8 +75,10 @@ func startCluster(k kind, n int, slow time.Duration) (*cluster, error) {
 	for _, m := range c.members {
 		m.argv = k.args(m, strings.Join(initial, ","))
 		if slow > 0 {
-			m.argv = append([]string{"strace", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
-				"-e", fmt.Sprintf("inject=fsync,fdatasync:delay_exit=%d", slow.Microseconds())}, m.argv...)
+			m.argv = append([]string{
+				"strace", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
+				"-e", fmt.Sprintf("inject=fsync,fdatasync:delay_exit=%d", slow.Microseconds()),
+			}, m.argv...)
 		}
 		if err := c.start(m); err != nil {
 			c.stop()

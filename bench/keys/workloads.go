@@ -53,48 +53,90 @@ func workloads(full bool) []workload {
 	put, linear, local := putOp(keyCount, valueSize), getOp("?quorum=true"), getOp("?quorum=false")
 	syncMS := float64(syncTime) / 1e6
 	list := []workload{
-		{id: "K1", text: "put, 64 clients, 1 member", members: 1, setup: filled, run: load(64, put),
-			goals: []goal{ratio("throughput", 2, 4), ratio("cpu", .5, .25)}},
-		{id: "K2", text: "put, 64 clients, 3 members", members: 3, setup: filled, run: load(64, put),
-			goals: []goal{ratio("throughput", 2, 4), ratio("cpu", .5, .2)}},
-		{id: "K3", text: "put, 256 clients, 3 members", members: 3, setup: filled, run: load(256, put),
-			goals: []goal{ratio("throughput", 2, 4)}},
-		{id: "K4", text: "put, 1 client, 3 members", members: 3, setup: filled, run: load(1, put),
-			goals: []goal{ratio("p50", .8, .5)}},
-		{id: "K5", text: "slow disk, put, 64 clients, 3 members", members: 3, slow: syncTime, setup: filled, run: load(64, put),
-			goals: []goal{ratio("throughput", 2.5, 4), millis("p50", 2.5*syncMS, 1.5*syncMS)}},
-		{id: "K6", text: "slow disk, put, 1 client, 3 members", members: 3, slow: syncTime, setup: filled, run: load(1, put),
-			goals: []goal{millis("p50", 1.15*syncMS, 1.05*syncMS)}},
-		{id: "K7", text: "linearizable get, 64 clients, 3 members", members: 3, setup: filled, run: load(64, linear),
-			goals: []goal{ratio("throughput", 2.5, 5)}},
-		{id: "K8", text: "slow disk, linearizable get, 64 clients, 3 members", members: 3, slow: syncTime, setup: filled, run: load(64, linear),
-			goals: []goal{millis("p50", .2*syncMS, .1*syncMS)}},
-		{id: "K9", text: "local get, 64 clients, 3 members", members: 3, setup: filled, run: load(64, local),
-			goals: []goal{ratio("throughput", 1.5, 3)}},
-		{id: "K10", text: "90 % linearizable get, 10 % put, 64 clients, 3 members", members: 3, setup: filled, run: load(64, mixOp(90, linear, put)),
-			goals: []goal{ratio("throughput", 2, 4)}},
-		{id: "K11a", text: "compare-and-swap, own key per client, 64 clients, 3 members", members: 3, fresh: true, run: swaps,
-			goals: []goal{ratio("throughput", 2, 4)}},
-		{id: "K11b", text: "in-order POST, 64 clients, 3 members", members: 3, run: load(64, postOp()),
-			goals: []goal{ratio("throughput", 2, 4)}},
-		{id: "K12", text: "1,000 long polls, 10 events/s", members: 3, run: polls(false),
-			goals: []goal{ratio("p50", .6, .4), ratio("cpu", .5, .25)}},
-		{id: "K13", text: "1,000 streams, 10 events/s", members: 3, run: polls(true),
-			goals: []goal{ratio("p50", .8, .5), ratio("cpu", .6, .4)}},
-		{id: "K15a", text: "memory after filling 100,000 keys × 256 B", members: 1, fresh: true, run: memory(100_000, 256),
-			goals: []goal{ratio("memory", .3, .17)}},
-		{id: "K16a", text: "bytes written per put, store holds 2,000 keys", members: 1, setup: filled, run: load(64, put),
-			goals: []goal{ratio("bytes", .6, .3)}},
-		{id: "K16b", text: "bytes written per put, filling to 100,000 keys", members: 1, fresh: true, run: written(100_000, 256),
-			goals: []goal{ratio("bytes", .25, .1)}},
-		{id: "K17", text: "kill -9, restart, first linearizable read, 100,000 keys", members: 1, fresh: true, run: restart(100_000, 256),
-			goals: []goal{ratio("time", .8, .4)}},
-		{id: "K18", text: "kill -9 of the leader: longest time without an acknowledged write", members: 3, fresh: true, run: failover(syscall.SIGKILL, 250*time.Millisecond),
-			goals: []goal{ratio("time", .9, .7)}},
-		{id: "K18b", text: "kill -9 of the leader: longest write of a client that waits", members: 3, fresh: true, run: failover(syscall.SIGKILL, 0),
-			goals: []goal{ratio("time", .35, .2)}},
-		{id: "K19", text: "orderly stop of the leader: longest time without an acknowledged write", members: 3, fresh: true, run: failover(syscall.SIGTERM, 250*time.Millisecond),
-			goals: []goal{millis("time", 100, 30)}},
+		{
+			id: "K1", text: "put, 64 clients, 1 member", members: 1, setup: filled, run: load(64, put),
+			goals: []goal{ratio("throughput", 2, 4), ratio("cpu", .5, .25)},
+		},
+		{
+			id: "K2", text: "put, 64 clients, 3 members", members: 3, setup: filled, run: load(64, put),
+			goals: []goal{ratio("throughput", 2, 4), ratio("cpu", .5, .2)},
+		},
+		{
+			id: "K3", text: "put, 256 clients, 3 members", members: 3, setup: filled, run: load(256, put),
+			goals: []goal{ratio("throughput", 2, 4)},
+		},
+		{
+			id: "K4", text: "put, 1 client, 3 members", members: 3, setup: filled, run: load(1, put),
+			goals: []goal{ratio("p50", .8, .5)},
+		},
+		{
+			id: "K5", text: "slow disk, put, 64 clients, 3 members", members: 3, slow: syncTime, setup: filled, run: load(64, put),
+			goals: []goal{ratio("throughput", 2.5, 4), millis("p50", 2.5*syncMS, 1.5*syncMS)},
+		},
+		{
+			id: "K6", text: "slow disk, put, 1 client, 3 members", members: 3, slow: syncTime, setup: filled, run: load(1, put),
+			goals: []goal{millis("p50", 1.15*syncMS, 1.05*syncMS)},
+		},
+		{
+			id: "K7", text: "linearizable get, 64 clients, 3 members", members: 3, setup: filled, run: load(64, linear),
+			goals: []goal{ratio("throughput", 2.5, 5)},
+		},
+		{
+			id: "K8", text: "slow disk, linearizable get, 64 clients, 3 members", members: 3, slow: syncTime, setup: filled, run: load(64, linear),
+			goals: []goal{millis("p50", .2*syncMS, .1*syncMS)},
+		},
+		{
+			id: "K9", text: "local get, 64 clients, 3 members", members: 3, setup: filled, run: load(64, local),
+			goals: []goal{ratio("throughput", 1.5, 3)},
+		},
+		{
+			id: "K10", text: "90 % linearizable get, 10 % put, 64 clients, 3 members", members: 3, setup: filled, run: load(64, mixOp(90, linear, put)),
+			goals: []goal{ratio("throughput", 2, 4)},
+		},
+		{
+			id: "K11a", text: "compare-and-swap, own key per client, 64 clients, 3 members", members: 3, fresh: true, run: swaps,
+			goals: []goal{ratio("throughput", 2, 4)},
+		},
+		{
+			id: "K11b", text: "in-order POST, 64 clients, 3 members", members: 3, run: load(64, postOp()),
+			goals: []goal{ratio("throughput", 2, 4)},
+		},
+		{
+			id: "K12", text: "1,000 long polls, 10 events/s", members: 3, run: polls(false),
+			goals: []goal{ratio("p50", .6, .4), ratio("cpu", .5, .25)},
+		},
+		{
+			id: "K13", text: "1,000 streams, 10 events/s", members: 3, run: polls(true),
+			goals: []goal{ratio("p50", .8, .5), ratio("cpu", .6, .4)},
+		},
+		{
+			id: "K15a", text: "memory after filling 100,000 keys × 256 B", members: 1, fresh: true, run: memory(100_000, 256),
+			goals: []goal{ratio("memory", .3, .17)},
+		},
+		{
+			id: "K16a", text: "bytes written per put, store holds 2,000 keys", members: 1, setup: filled, run: load(64, put),
+			goals: []goal{ratio("bytes", .6, .3)},
+		},
+		{
+			id: "K16b", text: "bytes written per put, filling to 100,000 keys", members: 1, fresh: true, run: written(100_000, 256),
+			goals: []goal{ratio("bytes", .25, .1)},
+		},
+		{
+			id: "K17", text: "kill -9, restart, first linearizable read, 100,000 keys", members: 1, fresh: true, run: restart(100_000, 256),
+			goals: []goal{ratio("time", .8, .4)},
+		},
+		{
+			id: "K18", text: "kill -9 of the leader: longest time without an acknowledged write", members: 3, fresh: true, run: failover(syscall.SIGKILL, 250*time.Millisecond),
+			goals: []goal{ratio("time", .9, .7)},
+		},
+		{
+			id: "K18b", text: "kill -9 of the leader: longest write of a client that waits", members: 3, fresh: true, run: failover(syscall.SIGKILL, 0),
+			goals: []goal{ratio("time", .35, .2)},
+		},
+		{
+			id: "K19", text: "orderly stop of the leader: longest time without an acknowledged write", members: 3, fresh: true, run: failover(syscall.SIGTERM, 250*time.Millisecond),
+			goals: []goal{millis("time", 100, 30)},
+		},
 	}
 	if full {
 		list = append(list,

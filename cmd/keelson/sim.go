@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/scenarios"
 	"github.com/keelson/keelson/scenarios/chaos"
 	"github.com/keelson/keelson/scenarios/script"
@@ -28,8 +29,12 @@ func simCommand() *cli.Command {
 		Usage: "run clusters in the simulator",
 		Description: "Everything here happens in virtual time inside this process. A seed decides all: the cluster,\n" +
 			"the clients, the faults and every delay. The same seed gives the same run, to the byte.",
-		Before: func(ctx context.Context, _ *cli.Command) (context.Context, error) {
+		Flags: []cli.Flag{&cli.IntFlag{Name: "plant", Usage: "switch the planted bug of this number on (builds with -tags planted; see docs/mutation.md)"}},
+		Before: func(ctx context.Context, c *cli.Command) (context.Context, error) {
 			sim.Deterministic()
+			if b := planted.Bug(c.Int("plant")); b != planted.None && !planted.Plant(b) {
+				return ctx, &usageError{fmt.Errorf("--plant %d: this build carries no planted bugs: build with -tags planted", b)}
+			}
 			return ctx, nil
 		},
 		Commands: []*cli.Command{simRun(), simReplay(), simSwarm(), simShrink(), simBench(), simMutate()},
@@ -89,7 +94,8 @@ func simRun() *cli.Command {
 		Name:      "run",
 		Usage:     "run one seed, or the scenario of a file",
 		ArgsUsage: "[FILE]",
-		Flags: append([]cli.Flag{seedFlag(), outputFlag(),
+		Flags: append([]cli.Flag{
+			seedFlag(), outputFlag(),
 			&cli.StringFlag{Name: "trace", Usage: "write every event to this `FILE`"},
 			&cli.BoolFlag{Name: "log", Usage: "show the log of the simulated machines on standard error"},
 			&cli.BoolFlag{Name: "plan", Usage: "print the plan of faults before the verdict"},
@@ -178,7 +184,7 @@ func runCase(c *cli.Command, f chaos.Config) error {
 func showVerdict(c *cli.Command, v *chaos.Verdict) error {
 	out := c.Root().Writer
 	if c.String("output") == "json" {
-		if err := json.NewEncoder(out).Encode(verdictJSON(v)); err != nil {
+		if err := json.NewEncoder(out).Encode(verdictJSON(c, v)); err != nil {
 			return err
 		}
 	} else {
@@ -187,7 +193,7 @@ func showVerdict(c *cli.Command, v *chaos.Verdict) error {
 		}
 		fmt.Fprint(out, v)
 		if !v.OK() {
-			fmt.Fprintf(out, "%s\n", repeat(v))
+			fmt.Fprintf(out, "%s\n", repeat(c, v))
 		}
 	}
 	if !v.OK() {
@@ -197,8 +203,12 @@ func showVerdict(c *cli.Command, v *chaos.Verdict) error {
 }
 
 // repeat is the command that runs a seed again.
-func repeat(v *chaos.Verdict) string {
-	return fmt.Sprintf("keelson sim run --seed %d --duration %v --machines %d --rate %g --families %s --workloads %s",
+func repeat(c *cli.Command, v *chaos.Verdict) string {
+	plant := ""
+	if n := c.Int("plant"); n != 0 {
+		plant = fmt.Sprintf("--plant %d ", n)
+	}
+	return fmt.Sprintf("keelson sim "+plant+"run --seed %d --duration %v --machines %d --rate %g --families %s --workloads %s",
 		v.Seed, v.Config.Duration, v.Config.Machines, v.Config.Rate, orNone(v.Config.Families), strings.Join(v.Config.Workloads, ","))
 }
 
@@ -225,12 +235,12 @@ type verdictDoc struct {
 	Repeat    string   `json:"repeat"`
 }
 
-func verdictJSON(v *chaos.Verdict) verdictDoc {
+func verdictJSON(c *cli.Command, v *chaos.Verdict) verdictDoc {
 	d := verdictDoc{
 		Seed: v.Seed, Passed: v.OK(), Hash: fmt.Sprintf("%016x", v.Hash),
 		VirtualMS: v.Virtual.Milliseconds(), RealMS: v.Real.Milliseconds(),
 		Machines: v.Config.Machines, Families: v.Config.Families, Workloads: v.Config.Workloads,
-		Faults: v.Struck, Events: v.Steps, Repeat: repeat(v),
+		Faults: v.Struck, Events: v.Steps, Repeat: repeat(c, v),
 	}
 	if v.Failure != nil {
 		d.Oracle, d.Message = v.Failure.Oracle, v.Failure.Message
@@ -325,7 +335,7 @@ func showTally(c *cli.Command, t *chaos.Tally) error {
 			Failures                   []verdictDoc
 		}{t.Runs, t.Failed, t.Ops, t.Changes, int64(t.Virtual.Seconds()), t.Elapsed.Milliseconds(), []verdictDoc{}}
 		for _, sig := range t.Signatures() {
-			doc.Failures = append(doc.Failures, verdictJSON(t.First[sig]))
+			doc.Failures = append(doc.Failures, verdictJSON(c, t.First[sig]))
 		}
 		if err := json.NewEncoder(out).Encode(doc); err != nil {
 			return err
@@ -340,7 +350,7 @@ func showTally(c *cli.Command, t *chaos.Tally) error {
 		}
 		for _, sig := range t.Signatures() {
 			v := t.First[sig]
-			fmt.Fprintf(out, "\n%d × %s, first:\n%v%s\n", t.Count[sig], sig, v, repeat(v))
+			fmt.Fprintf(out, "\n%d × %s, first:\n%v%s\n", t.Count[sig], sig, v, repeat(c, v))
 		}
 	}
 	if t.Failed > 0 {
@@ -368,7 +378,8 @@ func simShrink() *cli.Command {
 		Name:      "shrink",
 		Usage:     "look for a small case that fails like a seed or a case does",
 		ArgsUsage: "[FILE]",
-		Flags: append([]cli.Flag{seedFlag(),
+		Flags: append([]cli.Flag{
+			seedFlag(),
 			&cli.DurationFlag{Name: "limit", Usage: "real time to spend", Value: 5 * time.Minute},
 			&cli.StringFlag{Name: "out", Usage: "write the case to this `FILE` instead of standard output"},
 		}, drawnFlags()...),

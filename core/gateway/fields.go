@@ -68,49 +68,77 @@ const (
 // fields holds every field in the order in which they are checked; the first
 // failure is the answer. Parsing, the reference page and fuzzing range over it.
 var fields = [...]Field{
-	{Name: "value", Kind: TextField, Methods: "PUT POST",
-		set: func(v *values, s string) bool { v.value = s; return true }},
-	{Name: "prevIndex", Kind: IndexField, Methods: "PUT DELETE",
+	{
+		Name: "value", Kind: TextField, Methods: "PUT POST",
+		set: func(v *values, s string) bool { v.value = s; return true },
+	},
+	{
+		Name: "prevIndex", Kind: IndexField, Methods: "PUT DELETE",
 		Code: store.CodeIndexNotNumber, Cause: `invalid value for "prevIndex"`,
-		set: func(v *values, s string) bool { return setIndex(&v.prevIndex, s) }},
-	{Name: "waitIndex", Kind: IndexField, Methods: "GET",
+		set: func(v *values, s string) bool { return setIndex(&v.prevIndex, s) },
+	},
+	{
+		Name: "waitIndex", Kind: IndexField, Methods: "GET",
 		Code: store.CodeIndexNotNumber, Cause: `invalid value for "waitIndex"`,
-		set: func(v *values, s string) bool { return setIndex(&v.waitIndex, s) }},
-	{Name: "recursive", Kind: BoolField, Methods: "GET HEAD DELETE",
+		set: func(v *values, s string) bool { return setIndex(&v.waitIndex, s) },
+	},
+	{
+		Name: "recursive", Kind: BoolField, Methods: "GET HEAD DELETE",
 		Code: store.CodeInvalidField, Cause: `invalid value for "recursive"`,
-		set: func(v *values, s string) bool { return setBool(&v.recursive, s) }},
-	{Name: "sorted", Kind: BoolField, Methods: "GET HEAD",
+		set: func(v *values, s string) bool { return setBool(&v.recursive, s) },
+	},
+	{
+		Name: "sorted", Kind: BoolField, Methods: "GET HEAD",
 		Code: store.CodeInvalidField, Cause: `invalid value for "sorted"`,
-		set: func(v *values, s string) bool { return setBool(&v.sorted, s) }},
-	{Name: "wait", Kind: BoolField, Methods: "GET",
+		set: func(v *values, s string) bool { return setBool(&v.sorted, s) },
+	},
+	{
+		Name: "wait", Kind: BoolField, Methods: "GET",
 		Code: store.CodeInvalidField, Cause: `invalid value for "wait"`,
-		set: func(v *values, s string) bool { return setBool(&v.wait, s) }},
-	{Name: "dir", Kind: BoolField, Methods: "PUT POST DELETE",
+		set: func(v *values, s string) bool { return setBool(&v.wait, s) },
+	},
+	{
+		Name: "dir", Kind: BoolField, Methods: "PUT POST DELETE",
 		Code: store.CodeInvalidField, Cause: `invalid value for "dir"`,
-		set: func(v *values, s string) bool { return setBool(&v.dir, s) }},
-	{Name: "quorum", Kind: BoolField, Methods: "GET HEAD",
+		set: func(v *values, s string) bool { return setBool(&v.dir, s) },
+	},
+	{
+		Name: "quorum", Kind: BoolField, Methods: "GET HEAD",
 		Code: store.CodeInvalidField, Cause: `invalid value for "quorum"`,
-		set: func(v *values, s string) bool { return setMaybe(&v.quorum, s) }},
-	{Name: "stream", Kind: BoolField, Methods: "GET",
+		set: func(v *values, s string) bool { return setMaybe(&v.quorum, s) },
+	},
+	{
+		Name: "stream", Kind: BoolField, Methods: "GET",
 		Code: store.CodeInvalidField, Cause: `invalid value for "stream"`,
 		set:  func(v *values, s string) bool { return setBool(&v.stream, s) },
-		rule: waitIsForGet},
-	{Name: "prevValue", Kind: TextField, Methods: "PUT DELETE",
+		rule: waitIsForGet,
+	},
+	{
+		Name: "prevValue", Kind: TextField, Methods: "PUT DELETE",
 		Code: store.CodePrevValueEmpty, Cause: `"prevValue" cannot be empty`,
-		set: func(v *values, s string) bool { v.prevValue = s; return s != "" }},
-	{Name: "noValueOnSuccess", Kind: BoolField, Methods: "PUT POST",
+		set: func(v *values, s string) bool { v.prevValue = s; return s != "" },
+	},
+	{
+		Name: "noValueOnSuccess", Kind: BoolField, Methods: "PUT POST",
 		Code: store.CodeInvalidField, Cause: `invalid value for "noValueOnSuccess"`,
-		set: func(v *values, s string) bool { return setBool(&v.noValue, s) }},
-	{Name: "ttl", Kind: TTLField, Methods: "PUT POST",
+		set: func(v *values, s string) bool { return setBool(&v.noValue, s) },
+	},
+	{
+		Name: "ttl", Kind: TTLField, Methods: "PUT POST",
 		Code: store.CodeTTLNotNumber, Cause: `invalid value for "ttl"`,
-		set: setTTL},
-	{Name: "prevExist", Kind: BoolField, Methods: "PUT",
+		set: setTTL,
+	},
+	{
+		Name: "prevExist", Kind: BoolField, Methods: "PUT",
 		Code: store.CodeInvalidField, Cause: `invalid value for prevExist`,
-		set: func(v *values, s string) bool { return setMaybe(&v.prevExist, s) }},
-	{Name: "refresh", Kind: BoolField, Methods: "PUT",
+		set: func(v *values, s string) bool { return setMaybe(&v.prevExist, s) },
+	},
+	{
+		Name: "refresh", Kind: BoolField, Methods: "PUT",
 		Code: store.CodeInvalidField, Cause: `invalid value for refresh`,
 		set:  func(v *values, s string) bool { return setBool(&v.refresh, s) },
-		rule: refreshKeepsValue},
+		rule: refreshKeepsValue,
+	},
 }
 
 // Fields gives every field in the order in which they are checked.

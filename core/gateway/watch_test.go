@@ -24,8 +24,11 @@ func TestWatchHeadAtOnce(t *testing.T) {
 	s.held = true // a watch needs no other member
 	r := s.start(t, "GET /v2/keys/foo?wait=true&quorum=false")
 	assert.Equal(t, &Reply{Status: 200, More: true, Header: []Header{
-		{"Content-Type", "application/json"}, {"X-Etcd-Cluster-Id", "7e27652122e8b2ae"},
-		{"X-Etcd-Index", "3"}, {"X-Raft-Index", "40"}, {"X-Raft-Term", "2"},
+		{"Content-Type", "application/json"},
+		{"X-Etcd-Cluster-Id", "7e27652122e8b2ae"},
+		{"X-Etcd-Index", "3"},
+		{"X-Raft-Index", "40"},
+		{"X-Raft-Term", "2"},
 	}}, r.reply)
 	assert.Empty(t, r.chunks)
 	assert.Zero(t, r.ended)

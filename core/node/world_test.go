@@ -166,6 +166,7 @@ func (c clock) Now() env.Instant { return env.Instant(int64(c.h.w.now) / 1000 * 
 func (c clock) Wall() time.Time {
 	return time.Unix(1_500_000_000, 0).Add(c.h.w.now + c.h.wall).UTC()
 }
+
 func (c clock) After(d time.Duration, fn func()) env.Timer {
 	t := &timer{}
 	c.h.later(d*1000/time.Duration(c.rate()), func() {

@@ -125,7 +125,10 @@ func (r *Replica) begin() {
 	}
 	r.ready = true
 	r.env.Log.Log(env.Info, "replica ready", "id", r.cfg.ID, "incarnation", r.incarnation, "term", r.term, "applied", r.applied, "last", r.storage.last())
-	if len(r.conf.GetVoters()) == 1 && r.voter() {
+	switch {
+	case r.left(r.cfg.ID):
+		r.leave() // it learned so in an earlier life
+	case len(r.conf.GetVoters()) == 1 && r.voter():
 		_ = r.raft.Campaign() // nobody else could win
 	}
 }

@@ -315,12 +315,19 @@ func TestSessionsStaySmall(t *testing.T) {
 func TestStats(t *testing.T) {
 	s := New()
 	for _, c := range []Command{
-		{Op: OpSet, Key: "/a"}, {Op: OpSet, Key: "/"},
-		{Op: OpCreate, Key: "/b"}, {Op: OpCreate, Key: "/b"}, {Op: OpCreateInOrder, Key: "/q"},
-		{Op: OpUpdate, Key: "/b"}, {Op: OpUpdate, Key: "/x"},
-		{Op: OpCompareAndSwap, Key: "/b", Value: "1", PrevIndex: 4}, {Op: OpCompareAndSwap, Key: "/b", PrevIndex: 99},
-		{Op: OpCompareAndDelete, Key: "/b", PrevValue: "x"}, {Op: OpCompareAndDelete, Key: "/b", PrevValue: "1"},
-		{Op: OpDelete, Key: "/a"}, {Op: OpDelete, Key: "/a"},
+		{Op: OpSet, Key: "/a"},
+		{Op: OpSet, Key: "/"},
+		{Op: OpCreate, Key: "/b"},
+		{Op: OpCreate, Key: "/b"},
+		{Op: OpCreateInOrder, Key: "/q"},
+		{Op: OpUpdate, Key: "/b"},
+		{Op: OpUpdate, Key: "/x"},
+		{Op: OpCompareAndSwap, Key: "/b", Value: "1", PrevIndex: 4},
+		{Op: OpCompareAndSwap, Key: "/b", PrevIndex: 99},
+		{Op: OpCompareAndDelete, Key: "/b", PrevValue: "x"},
+		{Op: OpCompareAndDelete, Key: "/b", PrevValue: "1"},
+		{Op: OpDelete, Key: "/a"},
+		{Op: OpDelete, Key: "/a"},
 		{Op: OpSet, Key: "/t", HasTTL: true},
 	} {
 		one(s, c)

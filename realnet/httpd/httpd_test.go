@@ -505,5 +505,7 @@ func BenchmarkPut(b *testing.B) {
 	})
 }
 
-var _ gateway.Backend = (*alone)(nil)
-var _ env.Log = realnet.Log{}
+var (
+	_ gateway.Backend = (*alone)(nil)
+	_ env.Log         = realnet.Log{}
+)

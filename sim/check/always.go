@@ -8,6 +8,8 @@ import (
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/lock"
+	"github.com/keelson/keelson/core/node"
+	"github.com/keelson/keelson/core/replica"
 	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/sim"
 )
@@ -21,6 +23,9 @@ type Options struct {
 	// Damaged says that durable data of a machine was damaged by the plan, so
 	// that its process may refuse to start. Nil: none.
 	Damaged func(id env.NodeID) bool
+	// Removed says that the plan takes a machine out of the cluster, after which
+	// its process ends by itself. Nil: none.
+	Removed func(id env.NodeID) bool
 	// Stalled says since when a machine's disk has finished no write. Nil: never.
 	Stalled func(id env.NodeID) (since time.Duration, on bool)
 	// StepsMax bounds the events of the world in one virtual second per
@@ -41,6 +46,7 @@ type Always struct {
 	c       *sim.Cluster
 	o       Options
 	leaders map[uint64]env.NodeID // by term
+	proven  map[uint64]uint64     // by term of whoever applied it, the last entry applied
 	chains  map[uint64]chain      // by raft index, the last chainsMax
 	newest  uint64
 	seen    map[env.NodeID]*seen
@@ -87,7 +93,7 @@ func Watch(c *sim.Cluster, o Options) *Always {
 	if o.WaitingMax == 0 {
 		o.WaitingMax = 20_000
 	}
-	a := &Always{c: c, o: o, leaders: map[uint64]env.NodeID{}, chains: map[uint64]chain{}, seen: map[env.NodeID]*seen{}}
+	a := &Always{c: c, o: o, leaders: map[uint64]env.NodeID{}, proven: map[uint64]uint64{}, chains: map[uint64]chain{}, seen: map[env.NodeID]*seen{}}
 	c.OnTurn(a.turn)
 	c.OnLife(a.life)
 	return a
@@ -112,7 +118,7 @@ func (a *Always) turn(m *sim.Machine) {
 	}
 	s.term = st.Term
 	if st.Role == gateway.Leader {
-		a.leader(m, st.Term)
+		a.leader(m, &st)
 	}
 	if st.Applied == s.applied {
 		return
@@ -121,21 +127,33 @@ func (a *Always) turn(m *sim.Machine) {
 		a.c.Fail(Index, "%s: applied went from %d to %d", m.Name(), s.applied, st.Applied)
 	}
 	s.applied = st.Applied
+	a.proven[st.Term] = max(a.proven[st.Term], st.Applied)
 	v := n.View()
 	a.chain(m, st.Applied, v)
 	a.events(m, s, v)
 }
 
-// leader checks that a term has one leader, over restarts too.
-func (a *Always) leader(m *sim.Machine, term uint64) {
-	id, known := a.leaders[term]
-	if !known {
-		a.leaders[term] = m.ID()
-		a.Leaders++
+// leader checks that a term has one leader, over restarts too, and that its log
+// holds every entry that somebody has applied in an earlier term.
+func (a *Always) leader(m *sim.Machine, st *node.Status) {
+	id, known := a.leaders[st.Term]
+	if known && id != m.ID() {
+		a.c.Fail(TwoLeaders, "%s leads in term %d, in which %s led", m.Name(), st.Term, a.c.Machine(id).Name())
+	}
+	if known {
 		return
 	}
-	if id != m.ID() {
-		a.c.Fail(TwoLeaders, "%s leads in term %d, in which %s led", m.Name(), term, a.c.Machine(id).Name())
+	a.leaders[st.Term] = m.ID()
+	a.Leaders++
+	var most uint64
+	//lint:commutative the largest of all
+	for term, applied := range a.proven {
+		if term < st.Term {
+			most = max(most, applied)
+		}
+	}
+	if st.Last < most {
+		a.c.Fail(Complete, "%s leads in term %d with a log that ends at entry %d, but entry %d was applied in an earlier term", m.Name(), st.Term, st.Last, most)
 	}
 }
 
@@ -245,7 +263,7 @@ func (a *Always) stalled(m *sim.Machine) {
 	}
 	since, on := a.o.Stalled(m.ID())
 	st := n.Status()
-	if !on || st.Role != gateway.Leader || len(st.Voters) < 2 || m.Paused() || m.Disk().Pending() == 0 || !a.othersWell(m) {
+	if !on || st.Role != gateway.Leader || len(st.Voters) < 2 || m.Paused() || m.Disk().Pending() == 0 || !a.othersWell(m, st.Voters) {
 		s.led = 0
 		return
 	}
@@ -257,16 +275,17 @@ func (a *Always) stalled(m *sim.Machine) {
 	}
 }
 
-// othersWell says that enough other machines are up to elect one of them.
-func (a *Always) othersWell(m *sim.Machine) bool {
+// othersWell says that enough other voters are up to elect one of them.
+func (a *Always) othersWell(m *sim.Machine, voters []env.NodeID) bool {
 	well := 0
-	for _, o := range a.c.Machines() {
-		_, stalled := a.o.Stalled(o.ID())
+	for _, id := range voters {
+		o := a.c.Machine(id)
+		_, stalled := a.o.Stalled(id)
 		if o != m && !stalled && o.Up() && !o.Paused() {
 			well++
 		}
 	}
-	return well > len(a.c.Machines())/2
+	return well > len(voters)/2
 }
 
 // life looks at how a process ended. One that cannot start from what its disk
@@ -284,6 +303,9 @@ func (a *Always) life(m *sim.Machine) {
 		return
 	}
 	if a.o.Damaged != nil && a.o.Damaged(m.ID()) {
+		return
+	}
+	if errors.Is(x.Err, replica.ErrRemoved) && a.o.Removed != nil && a.o.Removed(m.ID()) {
 		return
 	}
 	a.c.Fail(Restart, "%s ended by itself (%s): %v", m.Name(), x.Why, x.Err)

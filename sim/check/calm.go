@@ -56,7 +56,8 @@ func Answered(c *sim.Cluster, b Bounds, done func() bool) bool {
 
 func pending(c *sim.Cluster) string {
 	for _, m := range c.Machines() {
-		if n := sim.NodeOf(m); n != nil {
+		// Whoever is no member has nobody to ask, and goes on trying.
+		if n := sim.NodeOf(m); n != nil && c.IsMember(m.ID()) {
 			if s := n.Status(); s.Pending > 0 || s.Reads > 0 {
 				return m.Name()
 			}

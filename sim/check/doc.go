@@ -9,9 +9,10 @@ package check
 // The oracles.
 const (
 	TwoLeaders = "two leaders in a term"
-	State      = "state hash" // replicas that applied the same differ
-	Restart    = "restart"    // a process that cannot go on from what its disk holds
-	Index      = "index"      // the store's index or log time went back
+	Complete   = "leader completeness" // a leader whose log lacks what was committed before
+	State      = "state hash"          // replicas that applied the same differ
+	Restart    = "restart"             // a process that cannot go on from what its disk holds
+	Index      = "index"               // the store's index or log time went back
 	Holders    = "holders over max"
 	Resource   = "resource bound"
 	Memory     = "memory bound"
