@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/keelson/keelson/cmd/cli/etcdctl"
 	"github.com/keelson/keelson/cmd/cli/locksmithctl"
@@ -50,9 +51,16 @@ func realTool() *tool.Tool {
 	}
 }
 
-// runProcess runs a program to its end; one that ran and failed is no error.
+// interruptedMax bounds how long a program goes on after it was interrupted.
+const interruptedMax = 10 * time.Second
+
+// runProcess runs a program to its end; one that ran and failed is no error. When
+// the context ends it is interrupted, so that it can clean up, and killed if it
+// does not end by itself.
 func runProcess(ctx context.Context, p *tool.Process) error {
 	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = interruptedMax
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.Env, p.Out, p.Err
 	if f, ok := p.Out.(io.Writer); ok && f == nil {
 		cmd.Stdout = nil
