@@ -23,7 +23,10 @@ const (
 	headerSize  = 41
 	trailerSize = 4
 
-	keepSize = 4 << 10 // first capacity of a frame under construction
+	// A frame under construction begins with the size of the one before, within
+	// these bounds: a heartbeat is about 100 bytes, a busy turn some thousand.
+	roomMin = 256
+	roomMax = 4 << 10
 )
 
 // Window is how many sequences behind the newest one a late frame may be and
@@ -63,6 +66,7 @@ type Link struct {
 	sent  uint64 // Invariant: the highest sequence ever put into a frame.
 	buf   []byte // the frame under construction; nil when there is none
 	count int    // messages in buf
+	room  int    // size of the frame before
 	in    inbox
 	out   []Message // reused by Open
 	stats Stats
@@ -108,7 +112,7 @@ func (l *Link) Reserve(kind byte, size int) ([]byte, bool) {
 		return nil, false
 	}
 	if l.buf == nil {
-		l.buf = make([]byte, headerSize, max(keepSize, headerSize+need+trailerSize))
+		l.buf = make([]byte, headerSize, max(roomMin, l.room, headerSize+need+trailerSize))
 	}
 	l.buf = append(l.buf, kind)
 	l.buf = binary.AppendUvarint(l.buf, uint64(size))
@@ -134,7 +138,7 @@ func (l *Link) Frame() []byte {
 	binary.LittleEndian.PutUint64(p[17:], uint64(l.cfg.Peer))
 	binary.LittleEndian.PutUint64(p[25:], l.cfg.Incarnation)
 	binary.LittleEndian.PutUint64(p[33:], l.sent)
-	l.buf, l.count = nil, 0
+	l.buf, l.count, l.room = nil, 0, min(len(p)+trailerSize, roomMax)
 	return seal(p)
 }
 
