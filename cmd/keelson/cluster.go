@@ -121,28 +121,34 @@ func (o *serveOptions) judge() error {
 	return err
 }
 
-// identity reads who this member is, or decides it and writes it down.
-func (o *serveOptions) identity() (*Identity, error) {
+// identity reads who this member is, or decides it. Fresh says that it is not
+// written down yet: that is done once the log has begun, so that an identity
+// proves that there was a log.
+func (o *serveOptions) identity() (id *Identity, fresh bool, err error) {
 	path := filepath.Join(o.dataDir, identityFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		id, err := o.found()
-		if err != nil {
-			return nil, err
-		}
-		return id, writeDurably(path, id)
+		return id, true, err
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var id Identity
-	if err := json.Unmarshal(text, &id); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	id = &Identity{}
+	if err := json.Unmarshal(text, id); err != nil {
+		return nil, false, fmt.Errorf("%s: %w", path, err)
 	}
 	if id.ID == 0 || len(id.Members) == 0 {
-		return nil, fmt.Errorf("%s: names no member", path)
+		return nil, false, fmt.Errorf("%s: names no member", path)
 	}
-	return &id, nil
+	return id, false, nil
+}
+
+// errLogLost is the refusal of a member whose log is gone: with an empty one it
+// could vote against what it has acknowledged.
+func (o *serveOptions) errLogLost(id *Identity) error {
+	return fmt.Errorf("%s: says that this is member %v, which has taken part in its cluster, but %s holds no log: put the log back, or give the machine a new --data-dir and a new name in the cluster",
+		filepath.Join(o.dataDir, identityFile), id.ID, filepath.Join(o.dataDir, "member"))
 }
 
 func writeDurably(path string, v any) error {

@@ -373,6 +373,8 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 	m := c.members[0]
 	m.Process.Signal(os.Interrupt)
 	require.Eventually(t, func() bool { return strings.Contains(m.output.String(), "stopping") }, 5*time.Second, time.Millisecond)
+	m.Process.Signal(os.Interrupt) // at once: taken for the same signal
+	time.Sleep(echo)
 	m.Process.Signal(os.Interrupt)
 	begin := time.Now()
 	assert.Equal(t, 1, m.end(t))
@@ -395,6 +397,26 @@ func TestDataDecidesWhoAMemberIs(t *testing.T) {
 	broken := launch(t, nil, c.args(0)...)
 	assert.Equal(t, 1, broken.end(t))
 	assert.Contains(t, broken.output.String(), identityFile)
+}
+
+// With an empty log under its old name a member could vote against what it has
+// acknowledged, so it must not start.
+func TestMemberThatLostItsLogIsRefused(t *testing.T) {
+	c := startCluster(t, 1)
+	must(t, "PUT", c.client[0]+"/v2/keys/kept", "yes")
+	c.members[0].Process.Kill()
+	<-c.members[0].exited
+	logs := filepath.Join(c.dir, "n1", "member")
+	require.NoError(t, os.Rename(logs, logs+".away"))
+	broken := launch(t, nil, c.args(0)...)
+	assert.Equal(t, 1, broken.end(t))
+	assert.Contains(t, broken.output.String(), "holds no log")
+
+	require.NoError(t, os.RemoveAll(logs))
+	require.NoError(t, os.Rename(logs+".away", logs))
+	c.members[0] = launch(t, nil, c.args(0)...)
+	c.healthy(t, 0)
+	assert.Equal(t, "yes", valueOf(t, c.client[0], "/kept"))
 }
 
 func TestDev(t *testing.T) {

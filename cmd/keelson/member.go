@@ -34,6 +34,8 @@ type member struct {
 	metrics *metrics.Metrics
 	failed  chan error // gets one error when the node can do nothing more
 
+	unwritten string // the path of an identity that is not written down yet
+
 	// The loop's own.
 	node    *node.Node
 	leader  env.NodeID
@@ -116,7 +118,7 @@ func (m *member) open(o *serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if m.id, err = o.identity(); err != nil {
+	if err = m.identify(o); err != nil {
 		m.disk.Close()
 		return err
 	}
@@ -147,6 +149,37 @@ func (m *member) open(o *serveOptions) (err error) {
 		addresses[p.ID] = p.PeerURLs
 	}
 	return m.net.Set(addresses)
+}
+
+// identify finds out who this member is, and refuses one that has lost its log.
+func (m *member) identify(o *serveOptions) error {
+	id, fresh, err := o.identity()
+	if err != nil {
+		return err
+	}
+	files, err := m.disk.Names()
+	if err != nil {
+		return err
+	}
+	if !fresh && len(files) == 0 {
+		return o.errLogLost(id)
+	}
+	m.id = id
+	if fresh {
+		m.unwritten = filepath.Join(o.dataDir, identityFile)
+	}
+	return nil
+}
+
+// settle writes down who this member is once its log has begun.
+func (m *member) settle() {
+	if m.unwritten == "" || !m.node.Replica().Ready() {
+		return
+	}
+	if err := writeDurably(m.unwritten, m.id); err != nil {
+		m.fatal(err)
+	}
+	m.unwritten = ""
 }
 
 func pages(o *serveOptions, m *metrics.Metrics) map[string]http.Handler {
@@ -191,6 +224,7 @@ func (m *member) flush() {
 	if m.node == nil {
 		return
 	}
+	m.settle()
 	m.node.Flush()
 	leader, term := m.node.Replica().Leader()
 	if leader != m.leader {

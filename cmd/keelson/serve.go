@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -74,17 +75,26 @@ func serve(ctx context.Context, o *serveOptions, log realnet.Log) error {
 		return err
 	}
 	stopped := make(chan struct{})
+	asked := time.Now()
 	go func() {
 		m.stop()
 		close(stopped)
 	}()
-	select {
-	case <-stopped:
-		log.Log(env.Info, "stopped")
-		return nil
-	case s := <-signals:
-		return fmt.Errorf("stopped at once by a second signal: %v", s)
-	case err := <-m.failed:
-		return err
+	for {
+		select {
+		case <-stopped:
+			log.Log(env.Info, "stopped")
+			return nil
+		case s := <-signals:
+			if time.Since(asked) > echo {
+				return fmt.Errorf("stopped at once by a second signal: %v", s)
+			}
+		case err := <-m.failed:
+			return err
+		}
 	}
 }
+
+// echo is how long a further signal is taken for the same one: a supervisor may
+// send it to the process and to its group.
+const echo = 100 * time.Millisecond
