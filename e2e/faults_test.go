@@ -35,6 +35,7 @@ func startTrouble(t *testing.T, c *cluster) *trouble {
 func (x *trouble) fault(what string, fn func(leader int)) {
 	x.Helper()
 	x.l.phase.Add(1)
+	x.l.works(x.T)
 	begin := time.Now()
 	fn(x.c.leader(x.T))
 	x.l.settled(x.T)

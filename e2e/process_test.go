@@ -72,8 +72,8 @@ func launch(t *testing.T, s *space, dir string, env []string, args ...string) *p
 	}()
 	t.Cleanup(func() {
 		p.kill()
-		if t.Failed() {
-			t.Logf("%s:\n%s%s", strings.Join(args, " "), p.out.String(), tail(p.err.String(), 4000))
+		if t.Failed() && !p.ProcessState.Success() {
+			t.Logf("%s:\n%s%s", strings.Join(args, " "), tail(p.out.String(), 2000), tail(p.err.String(), 2000))
 		}
 	})
 	return p
