@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/gateway"
+	"github.com/keelson/keelson/core/store"
 )
 
 // errGone says that a client went away.
@@ -27,7 +28,13 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	req, err := s.requestOf(w, r)
 	if err != nil {
-		http.Error(w, "read body: "+err.Error(), http.StatusBadRequest)
+		refusal := &store.Error{Code: store.CodeInvalidForm, Cause: err.Error()}
+		w.Header().Set("Connection", "close") // where the next request begins is not known
+		s.send(w, r, &gateway.Reply{
+			Status: refusal.Code.Status(),
+			Header: []gateway.Header{{Name: "Content-Type", Value: "application/json"}, {Name: "X-Etcd-Index", Value: "0"}},
+			Body:   gateway.AppendError(nil, refusal),
+		})
 		return
 	}
 	if reply := s.localRead(req); reply != nil {

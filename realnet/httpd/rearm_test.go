@@ -27,3 +27,16 @@ func TestRequestOnTheHeelsOfAWatchIsServed(t *testing.T) {
 	require.Equal(t, 200, status)
 	require.Contains(t, body, `"value":"x"`)
 }
+
+// A body that cannot be read is a bad form like any other, and ends the
+// connection.
+func TestMalformedChunkIsABadForm(t *testing.T) {
+	f := start(t, nil)
+	r := dial(t, f.addr)
+	r.send("PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\n" + form + "Transfer-Encoding: chunked\r\n\r\nZZ\r\n")
+	status, body := r.answer()
+	require.Equal(t, 400, status)
+	require.JSONEq(t, `{"errorCode":210,"message":"Invalid POST form","cause":"invalid byte in chunk length","index":0}`, body)
+	_, err := r.in.ReadByte()
+	require.ErrorIs(t, err, io.EOF)
+}
