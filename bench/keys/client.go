@@ -18,6 +18,8 @@ type conn struct {
 	addr string
 	c    net.Conn
 	r    *bufio.Reader
+
+	index uint64 // X-Etcd-Index of the last answer
 }
 
 func (c *conn) dial() error {
@@ -98,6 +100,11 @@ func (c *conn) head() (status, length int, chunked bool, err error) {
 				return 0, 0, false, err
 			}
 		}
+		if v, ok := cutFold(line, "x-etcd-index:"); ok {
+			if c.index, err = strconv.ParseUint(string(v), 10, 64); err != nil {
+				return 0, 0, false, err
+			}
+		}
 		if v, ok := cutFold(line, "transfer-encoding:"); ok {
 			chunked = bytes.EqualFold(v, []byte("chunked"))
 		}
@@ -164,12 +171,11 @@ const form = "application/x-www-form-urlencoded"
 
 // request builds the bytes of one request; an empty body is none.
 func request(method, path, body string) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: bench\r\n", method, path)
+	b := make([]byte, 0, 128+len(path)+len(body))
+	b = append(append(append(append(b, method...), ' '), path...), " HTTP/1.1\r\nHost: bench\r\n"...)
 	if body != "" {
-		fmt.Fprintf(&b, "Content-Type: %s\r\nContent-Length: %d\r\n", form, len(body))
+		b = append(b, "Content-Type: "+form+"\r\nContent-Length: "...)
+		b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n"...)
 	}
-	b.WriteString("\r\n")
-	b.WriteString(body)
-	return b.Bytes()
+	return append(append(b, "\r\n"...), body...)
 }

@@ -22,7 +22,11 @@ type kind struct {
 
 var (
 	candidate = kind{"keelson", func(m *member, initial string) []string {
-		return append([]string{binary, "serve"}, flags(m, initial)...)
+		args := append([]string{binary, "serve"}, flags(m, initial)...)
+		if profiles != "" {
+			args = append(args, "--enable-pprof")
+		}
+		return args
 	}}
 	reference = kind{"etcd", func(m *member, initial string) []string {
 		return append([]string{"etcd", "--enable-v2=true", "--logger=zap", "--log-level=error"}, flags(m, initial)...)
@@ -54,6 +58,7 @@ type cluster struct {
 	members []*member
 	slow    time.Duration // added to each sync; 0 for the disk as it is
 	dir     string
+	posted  map[string]int // children made in each directory by earlier runs
 }
 
 func startCluster(k kind, n int, slow time.Duration) (*cluster, error) {

@@ -2,13 +2,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -31,24 +32,43 @@ const (
 
 var value = strings.Repeat("v", valueSize)
 
-// op builds the next request of a client.
-type op func(client int, r *rand.Rand) []byte
+// call is one request, and what its answer must agree with.
+type call struct {
+	req    []byte
+	fresh  bool   // a linearizable read: it must not be older than any acknowledged write
+	key    string // of a write that sets it to value; empty for other requests
+	value  string
+	posted bool // adds a child to key
+}
+
+// op builds the next call of a client.
+type op func(client int, r *rand.Rand) call
 
 func keyPath(i int) string { return fmt.Sprintf("/v2/keys/d%02d/k%06d", i%dirs, i) }
 
+// putOp sets a random key to a value that no other call of the run has.
 func putOp(keys, size int) op {
-	v := strings.Repeat("v", size)
-	return func(_ int, r *rand.Rand) []byte {
-		return request("PUT", keyPath(r.IntN(keys)), "value="+v)
+	turn := 0
+	paths := make([]string, keys)
+	for i := range paths {
+		paths[i] = keyPath(i)
+	}
+	return func(_ int, r *rand.Rand) call {
+		turn++
+		key, v := paths[r.IntN(keys)], strconv.Itoa(turn)
+		v += value[:max(0, size-len(v))]
+		return call{req: request("PUT", key, "value="+v), key: key, value: v}
 	}
 }
 
 func getOp(query string) op {
-	return func(_ int, r *rand.Rand) []byte { return request("GET", keyPath(r.IntN(keyCount))+query, "") }
+	return func(_ int, r *rand.Rand) call {
+		return call{req: request("GET", keyPath(r.IntN(keyCount))+query, ""), fresh: query == "?quorum=true"}
+	}
 }
 
 func mixOp(reads int, read, write op) op {
-	return func(c int, r *rand.Rand) []byte {
+	return func(c int, r *rand.Rand) call {
 		if r.IntN(100) < reads {
 			return read(c, r)
 		}
@@ -57,85 +77,189 @@ func mixOp(reads int, read, write op) op {
 }
 
 func postOp() op {
-	return func(c int, _ *rand.Rand) []byte {
-		return request("POST", fmt.Sprintf("/v2/keys/queue%02d", c%dirs), "value="+value)
+	return func(c int, _ *rand.Rand) call {
+		key := fmt.Sprintf("/v2/keys/queue%02d", c%dirs)
+		return call{req: request("POST", key, "value="+value), key: key, posted: true}
 	}
 }
 
-// casOp swaps the client's own key between two values, each write depending on
-// the last.
+// casOp swaps the client's own key between values, each write depending on the
+// last.
 func casOp(clients int) (op, [][]byte) {
 	turn := make([]int, clients)
 	var first [][]byte
 	for c := range clients {
 		first = append(first, request("PUT", fmt.Sprintf("/v2/keys/own/c%d", c), "value=v0"))
 	}
-	return func(c int, _ *rand.Rand) []byte {
+	return func(c int, _ *rand.Rand) call {
 		prev := turn[c]
 		turn[c]++
-		return request("PUT", fmt.Sprintf("/v2/keys/own/c%d?prevValue=v%d", c, prev), "value=v"+strconv.Itoa(turn[c]))
+		key, v := fmt.Sprintf("/v2/keys/own/c%d", c), "v"+strconv.Itoa(turn[c])
+		return call{req: request("PUT", key+"?prevValue=v"+strconv.Itoa(prev), "value="+v), key: key, value: v}
 	}, first
 }
 
-// closed runs clients that each send the next request when the last is answered.
+// closed runs clients that each send the next request when the last is answered,
+// and then looks whether what was acknowledged is there.
 func closed(c *cluster, clients int, d time.Duration, next op) (sample, error) {
-	var (
-		wg      sync.WaitGroup
-		mu      sync.Mutex
-		all     []time.Duration
-		failure error
-		stop    atomic.Bool
-	)
-	before, start := c.usage(), time.Now()
+	r, err := newReactor()
+	if err != nil {
+		return sample{}, err
+	}
+	defer r.close()
+	run := &run{next: next, newest: make(map[string]newest), posted: make(map[string]int)}
+	var all []*client
 	for i := range clients {
-		wg.Go(func() {
-			lat, err := client(c.members[i%len(c.members)].client, i, next, &stop)
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, lat...)
-			if err != nil && failure == nil {
-				failure = err
-			}
-		})
+		cl := &client{run: run, number: i, rand: rand.New(rand.NewPCG(uint64(i), 1))}
+		if cl.sock, err = r.open(c.members[i%len(c.members)].client, cl.answered); err != nil {
+			return sample{}, err
+		}
+		all = append(all, cl)
 	}
-	time.Sleep(d)
-	stop.Store(true)
-	wg.Wait()
+	before, start := c.usage(), time.Now()
+	for _, cl := range all {
+		if err := cl.sock.send(cl.begin()); err != nil {
+			return sample{}, err
+		}
+	}
+	run.open = clients
+	err = r.run(20*time.Second, func() bool {
+		run.over = time.Since(start) > d
+		return run.open == 0
+	})
 	took, after := time.Since(start), c.usage()
-	if failure != nil {
-		return sample{}, failure
+	if err == nil {
+		err = run.check(c)
 	}
-	if len(all) == 0 {
-		return sample{}, fmt.Errorf("no operation finished")
+	if err != nil {
+		return sample{}, err
 	}
-	slices.Sort(all)
-	n := float64(len(all))
+	slices.Sort(run.took)
+	n := float64(len(run.took))
 	return sample{
 		perSecond: n / took.Seconds(),
-		p50:       all[len(all)/2],
+		p50:       run.took[len(run.took)/2],
 		cpuPerOp:  time.Duration(float64(after.cpu-before.cpu) / n),
 		bytes:     float64(after.written-before.written) / n,
 	}, nil
 }
 
-func client(addr string, i int, next op, stop *atomic.Bool) ([]time.Duration, error) {
-	cn := &conn{addr: addr}
-	defer cn.close()
-	r := rand.New(rand.NewPCG(uint64(i), 1))
-	var lat []time.Duration
-	for !stop.Load() {
-		req := next(i, r)
-		start := time.Now()
-		status, _, err := cn.do(req, false, 20*time.Second)
-		if err != nil {
-			return lat, err
-		}
-		if status >= 300 {
-			return lat, fmt.Errorf("status %d for %q", status, bytes.SplitN(req, []byte("\r\n"), 2)[0])
-		}
-		lat = append(lat, time.Since(start))
+// run is what the clients of one closed loop share.
+type run struct {
+	next   op
+	over   bool // begin nothing new
+	open   int  // clients that wait for an answer
+	took   []time.Duration
+	acked  uint64            // the highest index of an acknowledged write
+	newest map[string]newest // the last acknowledged write of each key
+	posted map[string]int    // acknowledged children of each directory
+}
+
+type newest struct {
+	index uint64
+	value string
+}
+
+// client is one connection and the call under way on it.
+type client struct {
+	run    *run
+	number int
+	rand   *rand.Rand
+	sock   *sock
+	call   call
+	began  time.Time
+	floor  uint64 // run.acked when it began
+}
+
+func (cl *client) begin() []byte {
+	cl.call = cl.run.next(cl.number, cl.rand)
+	cl.began, cl.floor = time.Now(), cl.run.acked
+	return cl.call.req
+}
+
+func (cl *client) answered(a *reply) ([]byte, error) {
+	run, o := cl.run, &cl.call
+	run.took = append(run.took, time.Since(cl.began))
+	if a.status >= 300 {
+		return nil, fmt.Errorf("status %d for %q", a.status, bytes.SplitN(o.req, []byte("\r\n"), 2)[0])
 	}
-	return lat, nil
+	if o.fresh && a.index < cl.floor {
+		return nil, fmt.Errorf("a stale read: index %d after a write was acknowledged at %d", a.index, cl.floor)
+	}
+	if o.key != "" {
+		run.note(o, a.index)
+	}
+	if run.over {
+		run.open--
+		return nil, nil
+	}
+	return cl.begin(), nil
+}
+
+// note remembers an acknowledged write.
+func (r *run) note(o *call, index uint64) {
+	r.acked = max(r.acked, index)
+	if o.posted {
+		r.posted[o.key]++
+	} else if r.newest[o.key].index < index {
+		r.newest[o.key] = newest{index, o.value}
+	}
+}
+
+// checkedMax is how many keys are read back after a run.
+const checkedMax = 200
+
+// check reads keys back from another member than they were written to, as far as
+// chance has it: each must hold the newest value that was acknowledged, and each
+// directory of in-order keys exactly as many as were.
+func (r *run) check(c *cluster) error {
+	var wg sync.WaitGroup
+	errs := make([]error, 8)
+	keys := slices.Sorted(maps.Keys(r.newest))
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	keys = keys[:min(len(keys), checkedMax)]
+	for i := range errs {
+		wg.Go(func() {
+			cn := &conn{addr: c.members[i%len(c.members)].client}
+			defer cn.close()
+			for k := i; k < len(keys) && errs[i] == nil; k += len(errs) {
+				errs[i] = r.reads(cn, keys[k])
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(append(errs, r.checkPosted(c))...)
+}
+
+func (r *run) reads(cn *conn, key string) error {
+	status, body, err := cn.do(request("GET", key+"?quorum=true", ""), true, 10*time.Second)
+	if err != nil || status != 200 {
+		return fmt.Errorf("read %s back: status %d, %v", key, status, err)
+	}
+	if want := `"value":"` + r.newest[key].value + `"`; !bytes.Contains(body, []byte(want)) {
+		return fmt.Errorf("read %s back: want %s, got %.100s", key, want, body)
+	}
+	return nil
+}
+
+func (r *run) checkPosted(c *cluster) error {
+	cn := &conn{addr: c.members[0].client}
+	defer cn.close()
+	for key, n := range r.posted {
+		status, body, err := cn.do(request("GET", key+"?quorum=true", ""), true, 20*time.Second)
+		if err != nil || status != 200 {
+			return fmt.Errorf("list %s: status %d, %v", key, status, err)
+		}
+		n += c.posted[key]
+		if got := bytes.Count(body, []byte(`"createdIndex"`)) - 1; got != n {
+			return fmt.Errorf("list %s: %d children, %d were acknowledged", key, got, n)
+		}
+		if c.posted == nil {
+			c.posted = make(map[string]int)
+		}
+		c.posted[key] = n
+	}
+	return nil
 }
 
 // fill writes keys 0 to n-1, each once, with many clients.

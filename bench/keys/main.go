@@ -9,18 +9,26 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
-var binary string // of the candidate; set once in main
+// Set once in main.
+var (
+	binary   string // of the candidate
+	profiles string // directory for profiles of the candidate; empty for none
+)
 
 func main() {
 	flag.StringVar(&binary, "binary", "bin/keelson", "the program to measure")
 	only := flag.String("only", "", "comma list of workloads, such as K1,K4; empty for all")
 	rounds := flag.Int("rounds", 5, "rounds of each workload")
 	seconds := flag.Float64("seconds", 2, "length of one run")
+	alone := flag.Bool("alone", false, "leave etcd out: the figures of the candidate stand in for its own")
+	flag.StringVar(&profiles, "profiles", "", "directory to put CPU profiles of the candidate's members into")
 	full := flag.Bool("full", false, "also the workloads with 1,000,000 keys")
 	flag.Parse()
 
@@ -31,7 +39,7 @@ func main() {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), w.id) {
 			continue
 		}
-		if err := measure(w, *rounds, time.Duration(*seconds*float64(time.Second))); err != nil {
+		if err := measure(w, *rounds, time.Duration(*seconds*float64(time.Second)), *alone); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", w.id, err)
 			failed = true
 		}
@@ -42,12 +50,15 @@ func main() {
 }
 
 // measure runs one workload in alternating order and prints its lines.
-func measure(w workload, rounds int, d time.Duration) error {
+func measure(w workload, rounds int, d time.Duration, alone bool) error {
 	if w.fresh {
 		rounds = min(rounds, 3)
 	}
 	runs := map[string][]sample{}
 	kinds := []kind{candidate, reference}
+	if alone {
+		kinds = kinds[:1]
+	}
 	clusters := map[string]*cluster{}
 	defer func() {
 		for _, c := range clusters {
@@ -56,13 +67,16 @@ func measure(w workload, rounds int, d time.Duration) error {
 	}()
 	for round := range rounds {
 		for i := range kinds {
-			k := kinds[(i+round)%2]
+			k := kinds[(i+round)%len(kinds)]
 			s, err := once(w, k, clusters, d)
 			if err != nil {
 				return fmt.Errorf("%s: %w", k.name, err)
 			}
 			runs[k.name] = append(runs[k.name], s)
 		}
+	}
+	if alone {
+		runs[reference.name] = runs[candidate.name]
 	}
 	for _, g := range w.goals {
 		report(w, g, runs[candidate.name], runs[reference.name])
@@ -89,12 +103,36 @@ func once(w workload, k kind, clusters map[string]*cluster, d time.Duration) (sa
 			}
 		}
 	}
+	if profiles != "" && k.name == candidate.name {
+		defer profile(c, w.id, d)()
+	}
 	s, err := w.run(c, d)
 	if w.fresh {
 		c.stop()
 		delete(clusters, k.name)
 	}
 	return s, err
+}
+
+// profile has each member record where its time goes for about as long as a run
+// lasts, and gives the function that waits for it.
+func profile(c *cluster, id string, d time.Duration) (wait func()) {
+	var wg sync.WaitGroup
+	for _, m := range c.members {
+		wg.Go(func() {
+			cn := &conn{addr: m.client}
+			defer cn.close()
+			path := fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds())))
+			status, body, err := cn.do(request("GET", path, ""), true, d+30*time.Second)
+			if err == nil && status == 200 {
+				err = os.WriteFile(filepath.Join(profiles, id+"-"+m.name+".pprof"), body, 0o644)
+			}
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "%s: profile of %s: status %d, %v\n", id, m.name, status, err)
+			}
+		})
+	}
+	return wg.Wait
 }
 
 func report(w workload, g goal, ours, theirs []sample) {
