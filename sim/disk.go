@@ -106,6 +106,7 @@ type request struct {
 	buffer  []byte // content, once read
 	done    func(error)
 	written time.Duration // when it reaches the page cache
+	missing bool          // there was nothing to remove
 	err     error
 }
 
@@ -420,7 +421,9 @@ func (d *Disk) finish(f *file, r *request) {
 	case verbReplace:
 		d.rename(f)
 	case verbRemove:
-		f.platter = nil
+		if !r.missing {
+			f.platter = nil
+		}
 	}
 }
 
@@ -436,6 +439,7 @@ func (d *Disk) write(f *file, r *request) {
 	case verbReplace:
 		d.writeReplace(f, r)
 	case verbRemove:
+		r.missing = f.live == nil
 		f.live = nil
 	}
 }

@@ -75,12 +75,24 @@ type Timer interface {
 // node starts again: the node must stop and recover, never retry. The one
 // exception is an error that wraps ErrFull: then nothing of the request was
 // kept, and the same request may be made again later.
+//
+// An append that nobody waits for fails for lack of room in silence. Then every
+// later append to that name fails with ErrFull too, up to and including the next
+// one with a completion, which tells: no piece is kept behind a missing one.
+// Appends that are asked for before that completion runs may go either way.
 type Disk interface {
 	// Names lists the files, sorted. At start only.
 	Names() ([]string, error)
 	// Load reads a whole file. At start only. A missing file is fs.ErrNotExist.
 	// A file that was appended to may be followed by zero bytes that nobody
 	// wrote (room reserved on disk).
+	//
+	// To be read is not to be durable. What an earlier life asked for and never
+	// heard of may be seen after its process was killed and be gone after a
+	// later power loss: bytes at the end of a file, new content of a replaced
+	// one (the old comes back), a removal (the file comes back). A node that
+	// relies on such a thing must first write it itself. The same goes for
+	// Names.
 	Load(name string) ([]byte, error)
 	// Append adds p to the end of name, making the file if needed. After
 	// done(nil), p and everything appended to name before it survive power
@@ -95,7 +107,9 @@ type Disk interface {
 	// must be an immutable value; an error it returns is passed to done and
 	// leaves the file as it was.
 	Replace(name string, content io.WriterTo, done func(error))
-	// Remove deletes name; a missing file is no error. A nil done is allowed.
+	// Remove deletes name, durably once done(nil) runs. A missing file is no
+	// error, but then nothing is made durable: a removal that an earlier life
+	// began may still be taken back. A nil done is allowed.
 	Remove(name string, done func(error))
 }
 

@@ -194,6 +194,21 @@ func TestFullDiskKeepsNothingOfTheRequest(t *testing.T) {
 	assert.Equal(t, "kept;again", load(t, d, "wal"))
 }
 
+func TestLackOfRoomIsToldByTheNextWhoCanHear(t *testing.T) {
+	d, l := open(t, t.TempDir())
+	require.NoError(t, do(t, l, func(done func(error)) { d.Append("wal", []byte("kept;"), done) }))
+	d.sys.writeAt = func(*os.File, []byte, int64) (int, error) { return 0, unix.ENOSPC }
+	d.Append("wal", []byte("lost;"), nil)
+	d.workers.Wait()
+	d.sys.writeAt = (*os.File).WriteAt
+	d.Append("wal", []byte("behind it;"), nil)
+	d.workers.Wait()
+	err := do(t, l, func(done func(error)) { d.Append("wal", []byte("heard;"), done) })
+	require.ErrorIs(t, err, env.ErrFull)
+	require.NoError(t, do(t, l, func(done func(error)) { d.Append("wal", []byte("again"), done) }))
+	assert.Equal(t, "kept;again", load(t, d, "wal"))
+}
+
 func TestSyncErrorIsForEver(t *testing.T) {
 	d, l := open(t, t.TempDir())
 	d.sys.datasync = func(*os.File) error { return unix.EIO }

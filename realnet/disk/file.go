@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +28,7 @@ type file struct {
 	mu      sync.Mutex
 	queue   []request
 	working bool // a worker owns everything below until the queue is empty
-	full    bool // fail what comes until the loop has seen that there is no room
+	full    bool // fail appends until the loop has seen that there is no room
 
 	fd       *os.File
 	end      int64 // of what was appended
@@ -83,6 +84,9 @@ func (d *Disk) ask(name string, r request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.full && r.kind == appending {
+		if r.done != nil {
+			d.post(f.told)
+		}
 		d.complete([]request{r}, f.noSpace("append", unix.ENOSPC))
 		return
 	}
@@ -165,7 +169,7 @@ func (f *file) work() {
 			err = f.do(rs)
 		}
 		if errors.Is(err, env.ErrFull) && rs[0].kind == appending {
-			rs = append(rs, f.turnAway()...)
+			rs = f.turnAway(rs)
 		}
 		f.disk.complete(rs, err)
 	}
@@ -203,25 +207,31 @@ func (f *file) next() []request {
 	return rs
 }
 
-// turnAway gives the appends that wait behind one that found no space: they must
-// not be kept either, or the file would hold a later piece without an earlier
-// one. Those that come before the loop knows share their fate.
-func (f *file) turnAway() []request {
+// turnAway adds to rs, which found no space, the appends that wait behind: they
+// must not be kept either, or the file would hold a later piece without an
+// earlier one. Those that come before the loop knows share their fate; if nobody
+// waits for any of rs, that is until one comes whose completion can tell.
+func (f *file) turnAway(rs []request) []request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := 0
 	for n < len(f.queue) && f.queue[n].kind == appending {
 		n++
 	}
-	rs := f.queue[:n:n]
+	rs = append(rs, f.queue[:n]...)
 	f.queue = f.queue[n:]
 	f.full = true
-	f.disk.post(func() { // before the completions, so that none of them finds it set
-		f.mu.Lock()
-		f.full = false
-		f.mu.Unlock()
-	})
+	if slices.ContainsFunc(rs, func(r request) bool { return r.done != nil }) {
+		f.disk.post(f.told) // before the completions, so that none of them finds it set
+	}
 	return rs
+}
+
+// told runs on the loop when it is about to hear that there was no room.
+func (f *file) told() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.full = false
 }
 
 func (f *file) do(rs []request) error {

@@ -426,6 +426,46 @@ func testPower(b *bench) {
 	checkFill(b, b.loaded())
 }
 
+// A killed process leaves things in memory that the next one reads. They may go
+// with the power, but only to what was there before.
+func testKillThenPower(b *bench) {
+	p, ok := b.Rig.(PowerLoser)
+	if !ok {
+		b.Log("this rig cannot take power away")
+		return
+	}
+	for i := range 20 {
+		log, snapshot, gone := fmt.Sprint("log", i), fmt.Sprint("snapshot", i), fmt.Sprint("gone", i)
+		e := b.begin()
+		require.NoError(b, b.wait(func(done func(error)) { e.Disk.Append(log, []byte("done,"), done) }))
+		require.NoError(b, b.wait(func(done func(error)) { e.Disk.Append(gone, []byte("here"), done) }))
+		require.NoError(b, b.wait(func(done func(error)) { e.Disk.Replace(snapshot, content("old"), done) }))
+		b.Do(0, func() {
+			e.Disk.Append(log, []byte("asked"), nil)
+			e.Disk.Replace(snapshot, content("new"), func(error) {})
+			e.Disk.Remove(gone, nil)
+		})
+		b.Wait(time.Duration(i) * 50 * time.Microsecond)
+		for life := range 3 {
+			if life == 0 {
+				b.Kill(0)
+			} else {
+				p.PowerOff(0)
+			}
+			files := b.loaded()
+			assert.Contains(b, []string{"old", "new"}, string(files[snapshot]))
+			if there, ok := files[gone]; ok {
+				assertHolds(b, "here", there)
+			}
+			rest, ok := strings.CutPrefix(string(files[log]), "done,")
+			assert.True(b, ok, "what was done is lost")
+			rest = strings.TrimRight(rest, "\x00")
+			assert.True(b, strings.HasPrefix("asked", rest), "%q was never asked for", rest)
+		}
+		b.Kill(0)
+	}
+}
+
 func testWhole(b *bench) {
 	end := b.Kill
 	if p, ok := b.Rig.(PowerLoser); ok {
@@ -464,6 +504,26 @@ func testFull(b *bench) {
 	files := b.reborn()
 	assert.Len(b, files, 1)
 	assertHolds(b, "one,two", files["log"])
+}
+
+func testSilence(b *bench) {
+	f, ok := b.Rig.(Filler)
+	if !ok {
+		b.Log("this rig cannot fill its disk")
+		return
+	}
+	e := b.begin()
+	require.NoError(b, b.wait(func(done func(error)) { e.Disk.Append("log", []byte("one,"), done) }))
+	f.Fill(0, 1<<20)
+	b.Do(0, func() { e.Disk.Append("log", bytes.Repeat([]byte("x"), 16<<20), nil) })
+	b.Wait(50 * time.Millisecond)
+	b.Do(0, func() { e.Disk.Append("log", []byte("fits, but follows what is missing"), nil) })
+	b.Wait(50 * time.Millisecond)
+	tell := func(done func(error)) { e.Disk.Append("log", []byte("as does this"), done) }
+	require.ErrorIs(b, b.wait(tell), env.ErrFull)
+	f.Fill(0, -1)
+	require.NoError(b, b.wait(func(done func(error)) { e.Disk.Append("log", []byte("two"), done) }))
+	assertHolds(b, "one,two", b.reborn()["log"])
 }
 
 func testSend(b *bench) {
