@@ -88,6 +88,7 @@ func (r *run) open() {
 	r.always = check.Watch(r.c, check.Options{
 		Applied: func(m *sim.Machine, e *store.Event) string { return r.rec.Applied(m.Name(), e) },
 		Damaged: func(id env.NodeID) bool { return r.faults.Damaged[id] },
+		Removed: func(id env.NodeID) bool { return r.faults.Removed[id] },
 		Stalled: func(id env.NodeID) (time.Duration, bool) {
 			since, on := r.faults.Stalled[id]
 			return since, on
@@ -115,7 +116,11 @@ func (r *run) calm() {
 	r.bench.calm = true
 	r.c.Note("calm")
 	var bounds check.Bounds
-	if !check.Lead(r.c, bounds) || !r.c.RunFor(calmWork) {
+	if !check.Lead(r.c, bounds) {
+		return
+	}
+	r.endRemoved()
+	if !r.c.RunFor(calmWork) {
 		return
 	}
 	r.bench.stop = true
@@ -131,9 +136,21 @@ func (r *run) calm() {
 	}
 }
 
-// core leaves out machines that are down since the plan damaged their disks.
+// endRemoved switches off the machines that were taken out, as an operator does:
+// what they still show is history.
+func (r *run) endRemoved() {
+	for _, m := range r.c.Machines() {
+		if r.faults.Removed[m.ID()] && !r.c.IsMember(m.ID()) {
+			m.SetRestart(-1)
+			m.Kill()
+		}
+	}
+}
+
+// core leaves out machines that are no members and those that are down since the
+// plan damaged their disks.
 func (r *run) core(id env.NodeID) bool {
-	return !r.faults.Damaged[id] || r.c.Machine(id).Up()
+	return r.c.IsMember(id) && (!r.faults.Damaged[id] || r.c.Machine(id).Up())
 }
 
 // read has a client list everything at every machine that is up: what was
@@ -141,7 +158,7 @@ func (r *run) core(id env.NodeID) bool {
 func (r *run) read() bool {
 	p := r.c.Spawn("last reader", func(p *sim.Proc) {
 		for _, m := range r.c.Machines() {
-			if !m.Up() {
+			if !m.Up() || !r.c.IsMember(m.ID()) {
 				continue
 			}
 			in := linearizability.Input{Kind: linearizability.Get, Key: "/", Recursive: true}
@@ -164,6 +181,7 @@ func (r *run) watchesCatchUp() bool {
 	if !r.bench.watching() {
 		return true
 	}
+	r.endRemoved()
 	if !r.c.RunFor(notice) {
 		return false
 	}

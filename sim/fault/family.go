@@ -40,6 +40,7 @@ func Families() []Family {
 		{"slow-disks", "disks are slow", (*draw).slowDisks},
 		{"full-disks", "disks have no room", (*draw).fullDisks},
 		{"sync-errors", "a durable write fails, on a minority of machines", (*draw).syncErrors},
+		{"members", "machines join, others are removed and stay on", (*draw).memberships},
 		{"rot", "durable data decays, on a minority of machines", (*draw).rots},
 	}
 }
@@ -76,13 +77,14 @@ func Draw(seed uint64, s Shape, families []Family) Plan {
 	return p
 }
 
-// Swarm draws which families a seed has: each with a chance of a half, so that
-// some are left out and others get room to act.
+// Swarm draws which families a seed has: each with a chance of a half, or in some
+// runs of much less, so that some are left out and others get room to act.
 func Swarm(seed uint64) []Family {
 	r := stream(seed, "which families")
+	one := []int{2, 2, 2, 5, 10}[r.IntN(5)] // in how many
 	var chosen []Family
 	for _, f := range Families() {
-		if r.IntN(2) == 0 {
+		if r.IntN(one) == 0 {
 			chosen = append(chosen, f)
 		}
 	}
@@ -403,9 +405,36 @@ func (d *draw) drifts() {
 
 func (d *draw) stalls() {
 	d.strikes(func(at time.Duration) {
+		if d.IntN(3) == 0 { // long enough that a leader must go
+			d.add(at, "stall", 10*time.Second+d.between(20*time.Millisecond, 10*time.Second), [][]string{{"leader"}})
+			return
+		}
 		d.add(at, "stall", d.between(20*time.Millisecond, 30*time.Second), d.someone())
 	})
 }
+
+// memberships has new machines join and any machine leave. Some runs do one after
+// the other in haste.
+func (d *draw) memberships() {
+	d.calm = max(d.calm, 3*time.Second)
+	names := slices.Clone(d.Machines)
+	d.strikes(func(at time.Duration) {
+		if d.IntN(5) < 2 && len(names) < machinesMax {
+			name := "n" + strconv.Itoa(len(names)+1)
+			names = append(names, name)
+			d.add(at, "join", 0, [][]string{{name}})
+			return
+		}
+		who := pick(d, names...)
+		if d.IntN(4) == 0 {
+			who = "leader"
+		}
+		d.add(at, "remove", 0, [][]string{{who}})
+	})
+}
+
+// machinesMax bounds what a cluster grows to.
+const machinesMax = 9
 
 func (d *draw) slowDisks() {
 	d.strikes(func(at time.Duration) {

@@ -23,6 +23,14 @@ type Runner struct {
 	stallEnds           map[env.NodeID]time.Duration
 	ended               bool
 	struck              int
+	// wanted are the changes of members that were asked for, oldest first.
+	wanted   []*wanted
+	asking   bool
+	founders []env.NodeID
+	// frail is the machines that the plan damages sooner or later.
+	frail map[env.NodeID]bool
+	// Removed is the machines that were to leave the cluster.
+	Removed map[env.NodeID]bool
 	// Rotten is the machines whose durable data was damaged.
 	Rotten map[env.NodeID]bool
 	// Stalled is the machines whose disk finishes no write, and since when.
@@ -51,10 +59,17 @@ func (p Plan) Run(c *sim.Cluster, s Settings) *Runner {
 		c: c, base: s.Link, disk: s.Disk, restart: s.Restart,
 		downs: map[env.NodeID]int{}, dark: map[env.NodeID]int{}, quicks: map[env.NodeID]int{},
 		Stalled: map[env.NodeID]time.Duration{}, stallEnds: map[env.NodeID]time.Duration{},
+		Removed: map[env.NodeID]bool{}, frail: map[env.NodeID]bool{},
 		Rotten: map[env.NodeID]bool{}, Damaged: map[env.NodeID]bool{},
+	}
+	for _, m := range c.Machines() {
+		r.founders = append(r.founders, m.ID())
 	}
 	for i := range p {
 		a := &p[i]
+		if a.Verb == "rot" || a.Verb == "failsync" {
+			r.expect(a)
+		}
 		c.At(a.At, "fault", func() { r.strike(a) })
 	}
 	return r
@@ -70,7 +85,7 @@ func (r *Runner) strike(a *Action) {
 		return
 	}
 	for _, g := range a.Groups {
-		if len(r.who(g)) == 0 {
+		if len(r.who(g)) == 0 && a.Verb != "join" {
 			return
 		}
 	}

@@ -75,6 +75,8 @@ func verbs() []verb {
 		{"full", "leave so many bytes of room on the disk", one, false, []param{{"room", isCount, true}}, true, each(full)},
 		{"failsync", "let the next durable write fail", one, false, nil, false, each(failSync)},
 		{"rot", "damage a sector of durable data", one, false, nil, false, each(rot)},
+		{"join", "add a new machine to the cluster, first without a vote", one, false, nil, false, join},
+		{"remove", "take machines out of the cluster and leave them on", one, false, nil, false, each(remove)},
 		{"survive", "fix the chance that an unsynced write survives a power loss", one, false, []param{{"chance", isChance, true}}, true, each(survive)},
 	}
 }
