@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -110,7 +111,9 @@ var options = []option{
 		name: "snapshot-count", env: "ETCD_SNAPSHOT_COUNT", def: "0", kind: "N",
 		doc: "Log entries after which a snapshot is taken, besides that after 64 MiB of log or twice the store, whichever is more; 0 leaves it at that.",
 		set: func(o *serveOptions, v string) (err error) {
-			o.snapshotCount, err = strconv.ParseUint(v, 10, 64)
+			if o.snapshotCount, err = strconv.ParseUint(v, 10, 64); err != nil {
+				err = errors.New("want a whole number, 0 or more")
+			}
 			return err
 		},
 	},
@@ -273,7 +276,8 @@ ends with status 0. A second signal ends it at once, which loses nothing that wa
 
 ## Exit statuses
 
-0 after an orderly stop; 1 when something could not be done, which the last line says; 2 for a command line
+0 after an orderly stop; 1 when something could not be done or the value of an option cannot be used, which the
+last line says; 2 for a command line
 that was not understood.
 `)
 	return b.String()
