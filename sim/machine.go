@@ -271,6 +271,9 @@ func (m *Machine) forget(power bool) {
 	for _, i := range inbox {
 		i.in.drop(m)
 	}
+	if m.disk.removing() {
+		m.w.Mark("sim: crash between snapshot and removal of the old log")
+	}
 	if power {
 		m.disk.powerLoss()
 	} else {

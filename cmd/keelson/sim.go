@@ -299,6 +299,7 @@ func simSwarm() *cli.Command {
 			&cli.BoolFlag{Name: "twice", Usage: "run each seed twice and compare the trace hashes"},
 			&cli.IntFlag{Name: "failures", Usage: "stop after so many different failures", Value: 5},
 			&cli.BoolFlag{Name: "rare", Usage: "list the rare paths that were taken and those that never were"},
+			&cli.BoolFlag{Name: "must", Usage: fmt.Sprintf("fail if a rare path that must be reached was not, in %d runs or more", chaos.MustSeeds)},
 			outputFlag(),
 		}, drawnFlags()...),
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -356,6 +357,9 @@ func showTally(c *cli.Command, t *chaos.Tally) error {
 	if t.Failed > 0 {
 		return &statusError{exitFailed}
 	}
+	if must, _ := chaos.Missed(t.Rare); c.Bool("must") && t.Runs >= chaos.MustSeeds && len(must) > 0 {
+		return fmt.Errorf("%d runs never reached: %s", t.Runs, strings.Join(must, "; "))
+	}
 	return nil
 }
 
@@ -368,8 +372,15 @@ func showRare(out io.Writer, t *chaos.Tally) {
 	for _, name := range names {
 		fmt.Fprintf(out, "reached %8d × %s\n", t.Rare.Marks[name], name)
 	}
+	must, may := chaos.Missed(t.Rare)
+	for _, name := range may {
+		fmt.Fprintf(out, "never reached      %s\n", name)
+	}
+	for _, name := range must {
+		fmt.Fprintf(out, "MUST, not reached  %s\n", name)
+	}
 	for _, name := range t.Rare.Never() {
-		fmt.Fprintf(out, "never taken        %s\n", name)
+		fmt.Fprintf(out, "never forced       %s\n", name)
 	}
 }
 

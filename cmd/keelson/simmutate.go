@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ func simMutate() *cli.Command {
 			&cli.StringFlag{Name: "class", Usage: "classes to try: A is found within a minute of one processor, B within ten, C within an hour", Value: "A"},
 			&cli.StringFlag{Name: "bug", Usage: "comma list of numbers instead of classes"},
 			&cli.IntFlag{Name: "trials", Usage: "searches for each bug, from seeds apart; the median is shown", Value: 1},
+			&cli.IntFlag{Name: "control", Usage: "seeds that must pass without a bug first", Value: 200},
 			&cli.IntFlag{Name: "jobs", Usage: "worlds at once (default: one for each processor)"},
 		},
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -54,8 +56,14 @@ func chosen(c *cli.Command) []mutation.Mutant {
 
 func mutate(c *cli.Command, list []mutation.Mutant, trials, jobs int) error {
 	out := c.Root().Writer
+	control := c.Int("control")
+	if err := mutation.Sound(1, control, jobs); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d seeds pass without a planted bug.\n\n", control)
+	fmt.Fprintln(out, "| # | bug | class | found | by | runs | CPU seconds | fastest and slowest | a seed |")
+	fmt.Fprintln(out, "|---|---|---|---|---|---|---|---|---|")
 	missed := 0
-	fmt.Fprintf(out, "| # | bug | class | found by | runs | CPU seconds | last seed |\n|---|---|---|---|---|---|---|\n")
 	for _, m := range list {
 		var all []*mutation.Trial
 		for i := range trials {
@@ -65,20 +73,40 @@ func mutate(c *cli.Command, list []mutation.Mutant, trials, jobs int) error {
 			}
 			all = append(all, t)
 		}
-		slices.SortFunc(all, func(a, b *mutation.Trial) int { return int(a.CPU - b.CPU) })
-		t := all[len(all)/2]
-		by := t.Oracle
-		if !t.Found {
+		if !mutation.Median(all).Found {
 			missed++
-			by = "NOT FOUND within " + m.Class.Budget().String()
-			if t.Oracle != "" {
-				by += " (but " + t.Oracle + ": " + t.Message + ")"
-			}
 		}
-		fmt.Fprintf(out, "| %d | %s | %c | %s | %d | %.1f | %d |\n", m.Bug, m.Name, m.Class, by, t.Runs, t.CPU.Round(100*time.Millisecond).Seconds(), t.Seed)
+		fmt.Fprintln(out, mutantRow(m, all))
 	}
 	if missed > 0 {
 		return fmt.Errorf("%d of %d planted bugs were not found", missed, len(list))
 	}
 	return nil
+}
+
+// mutantRow sums the trials of one bug up: the median's figures, and by which
+// oracles all were found.
+func mutantRow(m mutation.Mutant, all []*mutation.Trial) string {
+	found := 0
+	by := map[string]int{}
+	least, most := all[0].CPU, all[0].CPU
+	for _, t := range all {
+		least, most = min(least, t.CPU), max(most, t.CPU)
+		if t.Found {
+			found++
+			by[t.Oracle]++
+		}
+	}
+	t := mutation.Median(all)
+	var oracles []string
+	for _, o := range slices.Sorted(maps.Keys(by)) {
+		oracles = append(oracles, fmt.Sprintf("%s ×%d", o, by[o]))
+	}
+	how := strings.Join(oracles, ", ")
+	if !t.Found {
+		how = fmt.Sprintf("NOT FOUND within %v %s, others: %v", m.Class.Budget(), how, t.Others)
+	}
+	seconds := func(d time.Duration) string { return fmt.Sprintf("%.1f", d.Seconds()) }
+	return fmt.Sprintf("| %d | %s | %c | %d of %d | %s | %d | %s | %s, %s | %d |",
+		m.Bug, m.Name, m.Class, found, len(all), how, t.Runs, seconds(t.CPU), seconds(least), seconds(most), t.Seed)
 }

@@ -121,12 +121,28 @@ func (r *Replica) applyConf(e *raftpb.Entry) {
 		return
 	}
 	r.conf = r.raft.ApplyConfChange(cc)
+	r.markChange(changes)
 	for _, c := range changes {
 		if c.GetType() == raftpb.ConfChangeRemoveNode {
 			r.noteRemoved(env.NodeID(c.GetNodeId()))
 		}
 	}
 	r.env.Log.Log(env.Info, "members changed", "id", r.cfg.ID, "voters", r.conf.GetVoters(), "learners", r.conf.GetLearners())
+}
+
+// markChange notes the rare ways in which a leader changes the group.
+func (r *Replica) markChange(changes []*raftpb.ConfChangeSingle) {
+	if r.role != Leader {
+		return
+	}
+	for _, c := range changes {
+		switch {
+		case c.GetType() == raftpb.ConfChangeRemoveNode && c.GetNodeId() == uint64(r.cfg.ID):
+			r.env.Rare.Mark("replica: leader removed")
+		case c.GetType() == raftpb.ConfChangeAddNode && slices.ContainsFunc(r.Progress(), func(p Progress) bool { return !p.Active }):
+			r.env.Rare.Mark("replica: learner promoted while a member is out of reach")
+		}
+	}
 }
 
 func removes(changes []*raftpb.ConfChangeSingle) bool {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/client"
+	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/linearizability"
 	"github.com/keelson/keelson/sim"
 	"github.com/keelson/keelson/sim/check"
@@ -23,10 +24,13 @@ type bench struct {
 	serial  int
 	ids     int
 	ttlMost time.Duration
-	held    map[string]bool // reboot locks that clients surely hold
+	held    map[string]bool          // reboot locks that clients surely hold
+	swapped map[string]time.Duration // when a key was last changed by compare-and-swap
 }
 
-func newBench(r *run) *bench { return &bench{run: r, held: map[string]bool{}} }
+func newBench(r *run) *bench {
+	return &bench{run: r, held: map[string]bool{}, swapped: map[string]time.Duration{}}
+}
 
 // start spawns the clients of every workload. They share the rate.
 func (b *bench) start() {
@@ -154,11 +158,13 @@ func (c *caller) do(in linearizability.Input) (linearizability.Output, bool) {
 	}
 	var out linearizability.Output
 	var err error
+	called := c.Now()
 	if c.keys != nil {
 		out, err = c.byLibrary(in)
 	} else {
 		out, err = c.rec.Do(c.Context(), c.Proc, c.id, c.endpoint(), in, c.patience)
 	}
+	c.markSwap(&in, &out, err, called)
 	if err != nil || out.Code >= 300 {
 		c.id = c.nextID()
 		c.at = c.draw(c.Machines)
@@ -168,6 +174,19 @@ func (c *caller) do(in linearizability.Input) (linearizability.Output, bool) {
 		c.at = c.draw(c.Machines)
 	}
 	return out, true
+}
+
+// markSwap notes a compare-and-swap that lost to another beside it.
+func (c *caller) markSwap(in *linearizability.Input, out *linearizability.Output, err error, called time.Duration) {
+	switch {
+	case in.Kind != linearizability.CAS || err != nil:
+	case out.Code == 0:
+		c.swapped[in.Key] = c.Now()
+	case out.Code == int(store.CodeCompareFailed):
+		if at, ok := c.swapped[in.Key]; ok && at > called {
+			c.c.Mark("client: compare-and-swap lost to a concurrent one")
+		}
+	}
 }
 
 // byLibrary calls the client library. What is recorded is what the library told

@@ -186,8 +186,12 @@ func (c *caller) watched() (key string, recursive bool) {
 // streams keeps one watch open, over as many connections as it takes.
 func streams(c *caller) {
 	key, recursive := c.watched()
-	next := uint64(0)
+	next, last := uint64(0), c.endpoint()
 	for c.Context().Err() == nil {
+		if next > 0 && c.endpoint() != last {
+			c.c.Mark("client: watch resumed on another member")
+		}
+		last = c.endpoint()
 		next = c.stream(key, recursive, next)
 		c.at = c.draw(c.Machines)
 		c.Pause(50*time.Millisecond + time.Duration(c.Float64()*float64(300*time.Millisecond)))
@@ -249,6 +253,7 @@ func (c *caller) refused(w *linearizability.Seen, resp *client.Response, from ui
 	}
 	w.Refused(out.Code, out.Index)
 	if out.Code == int(store.CodeIndexCleared) {
+		c.c.Mark("client: watch crossing compaction")
 		return 0 // begin again from now
 	}
 	return from
@@ -309,6 +314,11 @@ func locks(c *caller) {
 		if l.Lock(c.Context(), name) == nil {
 			c.holds(name)
 			c.Pause(time.Duration(c.Float64() * float64(2*time.Second)))
+			if c.draw(8) == 0 && !c.stop { // the holder dies; its slot stays taken until it is back
+				c.c.Mark("client: lock holder dies")
+				c.Pause(2 * time.Second)
+				l = client.New(c.rec.Doer(c.id, c.Proc), c.patient()).Locks("")
+			}
 			delete(c.held, name)
 		}
 		c.release(l, name)

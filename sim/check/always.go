@@ -145,6 +145,7 @@ func (a *Always) leader(m *sim.Machine, st *node.Status) {
 	}
 	a.leaders[st.Term] = m.ID()
 	a.Leaders++
+	a.markLeader(m)
 	var most uint64
 	//lint:commutative the largest of all
 	for term, applied := range a.proven {
@@ -154,6 +155,19 @@ func (a *Always) leader(m *sim.Machine, st *node.Status) {
 	}
 	if st.Last < most {
 		a.c.Fail(Complete, "%s leads in term %d with a log that ends at entry %d, but entry %d was applied in an earlier term", m.Name(), st.Term, st.Last, most)
+	}
+}
+
+// markLeader notes under which rare circumstances a leader came to be.
+func (a *Always) markLeader(m *sim.Machine) {
+	if _, pending := sim.NodeOf(m).Store().NextDeadline(); pending && a.Leaders > 1 {
+		a.c.Mark("check: leader change with pending expiries")
+	}
+	for _, o := range a.c.Machines() {
+		if a.o.Damaged != nil && a.o.Damaged(o.ID()) && o != m {
+			a.c.Mark("check: election with one damaged disk")
+			return
+		}
 	}
 }
 
@@ -182,6 +196,9 @@ func (a *Always) events(m *sim.Machine, s *seen, v *store.View) {
 	from := s.index + 1
 	s.index, s.time = v.Index(), v.Time()
 	for _, e := range v.Events(from) {
+		if e.Refresh && e.Prev != nil && e.Prev.Expires != 0 && e.Prev.TTL < raceTime {
+			a.c.Mark("check: ttl refreshed within one tick of expiry")
+		}
 		if strings.HasPrefix(e.Node.Key, lockRoot) {
 			a.holders(m, e)
 		}
@@ -193,6 +210,9 @@ func (a *Always) events(m *sim.Machine, s *seen, v *store.View) {
 		}
 	}
 }
+
+// raceTime is a refresh's distance from expiry that counts as a race, about a tick.
+const raceTime = 100 * time.Millisecond
 
 // lockRoot is where reboot locks live.
 const lockRoot = "/coreos.com/updateengine/rebootlock/"

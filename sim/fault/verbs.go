@@ -404,6 +404,9 @@ func power(r *Runner, a *Action) func() {
 		r.dark[m.ID()]++
 		m.PowerOff()
 	}
+	if len(ms) > 1 && len(ms) == len(r.c.Machines()) {
+		r.c.Mark("fault: all members power-lost at once")
+	}
 	return func() {
 		for _, m := range ms {
 			if r.dark[m.ID()]--; r.dark[m.ID()] == 0 {
