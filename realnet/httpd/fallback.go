@@ -127,7 +127,7 @@ func (s *Server) pour(w http.ResponseWriter, ctx context.Context, st *stream) {
 func (st *stream) takeAll() (chunks [][]byte, last bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	chunks, st.queue = st.queue, nil
+	chunks, st.queue, st.bytes = st.queue, nil, 0
 	return chunks, st.ended
 }
 

@@ -1,7 +1,10 @@
 package httpd
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,4 +42,39 @@ func TestMalformedChunkIsABadForm(t *testing.T) {
 	require.JSONEq(t, `{"errorCode":210,"message":"Invalid POST form","cause":"invalid byte in chunk length","index":0}`, body)
 	_, err := r.in.ReadByte()
 	require.ErrorIs(t, err, io.EOF)
+}
+
+// The history may hold a thousand large values. A reader that asks for all of them
+// gets as much as one stream may hold, the end of the body, and the rest when it
+// resumes.
+func TestHistoryIsReplayedInBoundedPieces(t *testing.T) {
+	f := start(t, nil)
+	const events, size = 60, 1 << 20
+	writer := dial(t, f.addr)
+	for range events {
+		writer.send(put("/h/a", strings.Repeat("x", size)))
+		writer.answer()
+	}
+	next, pieces := 1, 0
+	for next <= events {
+		r := dial(t, f.addr)
+		r.send(get(fmt.Sprintf("/v2/keys/h?wait=true&recursive=true&stream=true&waitIndex=%d", next)))
+		if pieces == 0 {
+			require.Eventually(t, func() bool { return f.watches() == 0 }, 10*time.Second, time.Millisecond, "an idle reader holds the whole history")
+		}
+		r.SetReadDeadline(time.Now().Add(2 * time.Second))
+		in := json.NewDecoder(r.head().Body)
+		got := 0
+		for {
+			var e struct{ Node struct{ ModifiedIndex int } }
+			if in.Decode(&e) != nil {
+				break
+			}
+			require.Equal(t, next, e.Node.ModifiedIndex)
+			next, got = next+1, got+size
+		}
+		require.LessOrEqual(t, got, bytesMax)
+		pieces++
+	}
+	require.Greater(t, pieces, 1)
 }

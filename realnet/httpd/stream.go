@@ -8,10 +8,12 @@ import (
 
 // Bounds of one stream. A reader that was behindMax chunks behind before a turn
 // loses the stream in it; what one turn brings is bounded apart, because a burst
-// is not the reader's fault.
+// is not the reader's fault. Large values are bounded by their bytes, whoever is
+// at fault; one chunk is always taken, so that a reader who resumes gets on.
 const (
 	behindMax = 100
 	burstMax  = 10000
+	bytesMax  = 32 << 20
 )
 
 // stream is the body of an answer that goes on: a watch.
@@ -29,6 +31,7 @@ type stream struct {
 
 	mu      sync.Mutex
 	queue   [][]byte
+	bytes   int  // in queue
 	behind  int  // chunks that waited when the turn began
 	ended   bool // no chunk follows
 	started bool // the head is out
@@ -52,11 +55,12 @@ func (st *stream) add(p []byte) bool {
 	if !st.inTurn {
 		st.behind = len(st.queue)
 	}
-	if st.behind >= behindMax || len(st.queue) >= burstMax {
+	if st.behind >= behindMax || len(st.queue) >= burstMax || st.bytes+len(p) > bytesMax && len(st.queue) > 0 {
 		return false
 	}
 	if !st.done {
 		st.queue = append(st.queue, p)
+		st.bytes += len(p)
 		st.mark()
 	}
 	return true
@@ -111,7 +115,7 @@ func (st *stream) finish(err error) {
 	if st.done {
 		return
 	}
-	st.done, st.queue = true, nil
+	st.done, st.queue, st.bytes = true, nil, 0
 	st.x.server.watchers.Add(-1)
 	if c := st.x.wire; c != nil {
 		st.x.last = err != nil || st.closing || st.x.server.draining.Load()
@@ -160,7 +164,7 @@ func (st *stream) take(f *framer) (p []byte, last, ok bool) {
 		return nil, false, false
 	}
 	st.busy = true
-	p, st.queue = f.frame(st.queue, st.ended), st.queue[:0:0]
+	p, st.queue, st.bytes = f.frame(st.queue, st.ended), st.queue[:0:0], 0
 	return p, st.ended, true
 }
 
