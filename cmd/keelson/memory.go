@@ -8,17 +8,21 @@ import (
 
 // heapSlack is how much garbage may lie about before it is worth collecting, in
 // bytes: a small store would otherwise be walked many times a second.
-const heapSlack = 64 << 20
+const heapSlack = 24 << 20
 
 // tuneCollector keeps the garbage collector from running more often than once for
-// each heapSlack bytes, and never lets the heap grow beyond twice what lives.
+// each heapSlack bytes, and lets the heap grow beyond what lives by a third at most
+// where that is more.
 func tuneCollector(stop <-chan struct{}) {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for last := 0; ; {
 		metrics.Read(live)
-		debug.SetGCPercent(collectorPercent(live[0].Value.Uint64()))
+		if p := collectorPercent(live[0].Value.Uint64()); p != last { // setting it stops the world
+			debug.SetGCPercent(p)
+			last = p
+		}
 		select {
 		case <-tick.C:
 		case <-stop:
@@ -29,6 +33,6 @@ func tuneCollector(stop <-chan struct{}) {
 
 // collectorPercent is what GOGC should be where so many bytes live.
 func collectorPercent(live uint64) int {
-	const least, most = 100, 1600
+	const least, most = 33, 1600
 	return int(min(max(heapSlack*100/max(live, 1), least), most))
 }

@@ -129,10 +129,3 @@ func TestPersonalities(t *testing.T) {
 	assert.Zero(t, status)
 	assert.Regexp(t, `^keelson \S+\n$`, out)
 }
-
-func TestCollectorPercent(t *testing.T) {
-	assert.Equal(t, 1600, collectorPercent(0))
-	assert.Equal(t, 400, collectorPercent(16<<20))
-	assert.Equal(t, 100, collectorPercent(64<<20))
-	assert.Equal(t, 100, collectorPercent(1<<40))
-}
