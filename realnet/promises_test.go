@@ -87,7 +87,7 @@ func (r fillable) Fill(i, left int) {
 	defer f.Close()
 	var s syscall.Statfs_t
 	require.NoError(r, syscall.Statfs(r.machines[i].dir, &s))
-	size := int64(s.Bavail)*s.Bsize - int64(left)
+	size := int64(s.Bavail)*int64(s.Bsize) - int64(left)
 	require.NoError(r, syscall.Fallocate(int(f.Fd()), 0, 0, size))
 }
 

@@ -46,11 +46,11 @@ func ttlFlag() cli.Flag {
 }
 
 // ttlMax is the longest time that a time.Duration of whole seconds holds.
-const ttlMax = int(1<<63-1) / int(time.Second)
+const ttlMax = int64(1<<63-1) / int64(time.Second)
 
 // optionsOf are the options of a write. A ttl of 0 or less is none.
 func optionsOf(c *cli.Command) client.SetOptions {
-	return client.SetOptions{TTL: time.Duration(min(max(0, c.Int("ttl")), ttlMax)) * time.Second}
+	return client.SetOptions{TTL: time.Duration(min(max(0, int64(c.Int("ttl"))), ttlMax)) * time.Second}
 }
 
 // writeValue is what all verbs that take a key and a value have in common.
