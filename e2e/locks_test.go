@@ -122,8 +122,10 @@ func TestHoldersNeverExceedMax(t *testing.T) {
 	assert.Equal(t, 1, says("unlock", "stranger").status)
 	assert.Equal(t, result{0, "", ""}, says("lock", "last"))
 	assert.Equal(t, result{0, "Available: 2\nMax: 3\n\nMACHINE ID\nlast\n", ""}, says("status"))
+	if t.Failed() {
+		stop() // the last change may never come
+	}
 	observer.Wait()
-	stop()
 	holders := 0
 	for _, s := range seen {
 		assert.LessOrEqual(t, len(s.Holders), s.Max)
