@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,9 @@ func simCommand() *cli.Command {
 		Flags: []cli.Flag{&cli.IntFlag{Name: "plant", Usage: "switch the planted bug of this number on (builds with -tags planted; see docs/mutation.md)"}},
 		Before: func(ctx context.Context, c *cli.Command) (context.Context, error) {
 			sim.Deterministic()
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(simGarbage)
+			}
 			if b := planted.Bug(c.Int("plant")); b != planted.None && !planted.Plant(b) {
 				return ctx, &usageError{fmt.Errorf("--plant %d: this build carries no planted bugs: build with -tags planted", b)}
 			}
@@ -46,6 +50,11 @@ func simCommand() *cli.Command {
 		},
 	}
 }
+
+// simGarbage is the collector's setting, in percent, for the verbs of the
+// simulator. Worlds are small and die young: a third less processor time than
+// with Go's own setting, for some tens of megabytes.
+const simGarbage = 400
 
 // drawnFlags choose what a seed would otherwise draw.
 func drawnFlags() []cli.Flag {

@@ -33,6 +33,8 @@ type Config struct {
 	Trace    io.Writer
 	Log      io.Writer
 	LogLevel env.Level
+	// onEvent, if not nil, sees every event of the trace.
+	onEvent func(sim.Event)
 }
 
 // settings is a Config with everything drawn.

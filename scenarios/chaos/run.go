@@ -83,6 +83,9 @@ func (r *run) open() {
 		Options: sim.Options{Link: r.link, Disk: r.disk, Trace: r.Trace, Log: r.Log, LogLevel: r.LogLevel, NoRare: r.NoRare, TraceRing: 2048},
 		Restart: r.restart, Config: r.node,
 	})
+	if r.onEvent != nil {
+		r.c.OnEvent(r.onEvent)
+	}
 	r.rec = linearizability.NewRecorder(func() int64 { return int64(r.c.Now()) })
 	r.faults = r.Plan.Run(r.c, fault.Settings{Link: r.link, Disk: r.disk, Restart: r.restart})
 	r.always = check.Watch(r.c, check.Options{

@@ -130,7 +130,7 @@ func (w *swarming) one(c Config) (*Verdict, error) {
 	}
 	again, err := Run(c)
 	if err == nil {
-		v.compare(again)
+		v.compare(again, c)
 	}
 	return v, err
 }
@@ -139,12 +139,47 @@ func (w *swarming) one(c Config) (*Verdict, error) {
 const Nondeterminism = "determinism"
 
 // compare fails v if a second run of its seed went otherwise.
-func (v *Verdict) compare(again *Verdict) {
+func (v *Verdict) compare(again *Verdict, c Config) {
 	if v.Hash == again.Hash && maps.Equal(v.Draws, again.Draws) && v.Steps == again.Steps {
 		return
 	}
 	v.Failure = &sim.Failure{Oracle: Nondeterminism, Message: fmt.Sprintf(
-		"two runs of seed %d differ: trace hash %016x and %016x, %d and %d events", v.Seed, v.Hash, again.Hash, v.Steps, again.Steps)}
+		"two runs of seed %d differ: trace hash %016x and %016x, %d and %d events\n%s", v.Seed, v.Hash, again.Hash, v.Steps, again.Steps, divergence(c))}
+}
+
+// divergence runs c twice more and tells the first event in which those two runs
+// differ.
+func divergence(c Config) string {
+	var first []sim.Event
+	c.Trace, c.Log = nil, nil
+	c.onEvent = func(e sim.Event) { first = append(first, e) }
+	if _, err := Run(c); err != nil {
+		return err.Error()
+	}
+	n, text := 0, ""
+	c.onEvent = func(e sim.Event) {
+		switch {
+		case text != "":
+		case n >= len(first):
+			text = fmt.Sprintf("one run ends where the other goes on: %v", e)
+		case first[n] != e:
+			text = fmt.Sprintf("the first event that differs is number %d:\n  %v\n  %v", n+1, first[n], e)
+			if n > 0 {
+				text += fmt.Sprintf("\nafter\n  %v", first[n-1])
+			}
+		}
+		n++
+	}
+	if _, err := Run(c); err != nil {
+		return err.Error()
+	}
+	switch {
+	case text != "":
+		return text
+	case n < len(first):
+		return fmt.Sprintf("one run ends where the other goes on: %v", first[n])
+	}
+	return "a third and a fourth run are equal: the difference does not come every time, or in nothing but random draws"
 }
 
 func (w *swarming) finish(v *Verdict, err error) {
