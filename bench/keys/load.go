@@ -111,7 +111,7 @@ func closed(c *cluster, clients int, d time.Duration, next op) (sample, error) {
 	var all []*client
 	for i := range clients {
 		cl := &client{run: run, number: i, rand: rand.New(rand.NewPCG(uint64(i), 1))}
-		if cl.sock, err = r.open(c.members[i%len(c.members)].client, cl.answered); err != nil {
+		if cl.sock, err = r.open(c.members[i%len(c.members)].client, whole(cl.answered)); err != nil {
 			return sample{}, err
 		}
 		all = append(all, cl)
@@ -293,105 +293,124 @@ func fill(c *cluster, n, size int) error {
 // watchers opens n watches on one directory, writes events at a steady rate and
 // measures the time until the last watcher has each.
 func watchers(c *cluster, n, events int, stream bool) (sample, error) {
-	path := "/v2/keys/watched?recursive=true&wait=true"
+	r, err := newReactor()
+	if err != nil {
+		return sample{}, err
+	}
+	defer r.close()
+	h := &hub{path: "/v2/keys/watched?recursive=true&wait=true", stream: stream}
 	if stream {
-		path += "&stream=true"
+		h.path += "&stream=true"
 	}
-	seen := make(chan time.Time, n*4)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	ready := make(chan error, n)
 	for i := range n {
-		wg.Go(func() { watch(c.members[i%len(c.members)].client, path, stream, ready, seen, stop) })
-	}
-	for range n {
-		if err := <-ready; err != nil {
-			close(stop)
+		w := &watcher{hub: h}
+		s, err := r.open(c.members[i%len(c.members)].client, w.take)
+		if err == nil {
+			err = s.send(request("GET", h.path, ""))
+		}
+		if err != nil {
 			return sample{}, err
 		}
 	}
-	time.Sleep(300 * time.Millisecond)
+	if err := r.run(10*time.Second, func() bool { return h.ready == n }); err != nil {
+		return sample{}, fmt.Errorf("%d of %d watchers: %w", h.ready, n, err)
+	}
+	acked := false
+	writer, err := r.open(c.members[0].client, whole(func(a *reply) ([]byte, error) {
+		acked = a.status < 300
+		return nil, nil
+	}))
+	if err != nil {
+		return sample{}, err
+	}
 	var lat []time.Duration
 	before := c.usage()
-	w := &conn{addr: c.members[0].client}
-	defer w.close()
 	for i := range events {
 		start := time.Now()
-		if status, _, err := w.do(request("PUT", "/v2/keys/watched/k", "value="+strconv.Itoa(i)), false, 10*time.Second); err != nil || status >= 300 {
-			close(stop)
-			return sample{}, fmt.Errorf("event: status %d, %v", status, err)
+		h.seen, acked = 0, false
+		if err := writer.send(request("PUT", "/v2/keys/watched/k", "value="+strconv.Itoa(i))); err != nil {
+			return sample{}, err
 		}
-		last := start
-		for k := range n {
-			select {
-			case t := <-seen:
-				last = t
-			case <-time.After(10 * time.Second):
-				close(stop)
-				return sample{}, fmt.Errorf("event %d reached %d of %d watchers", i, k, n)
-			}
+		if err := r.run(10*time.Second, func() bool { return h.seen == n && acked }); err != nil {
+			return sample{}, fmt.Errorf("event %d reached %d of %d watchers: %w", i, h.seen, n, err)
 		}
-		lat = append(lat, last.Sub(start))
-		time.Sleep(time.Until(start.Add(100 * time.Millisecond)))
+		lat = append(lat, h.last.Sub(start))
+		if err := r.run(10*time.Second, func() bool { return time.Since(start) > 100*time.Millisecond }); err != nil {
+			return sample{}, err
+		}
 	}
 	after := c.usage()
-	close(stop)
-	wg.Wait()
 	slices.Sort(lat)
 	return sample{p50: lat[len(lat)/2], cpuPerOp: (after.cpu - before.cpu) / time.Duration(n*events)}, nil
 }
 
-func watch(addr, path string, stream bool, ready chan<- error, seen chan<- time.Time, stop <-chan struct{}) {
-	cn := &conn{addr: addr}
-	defer cn.close()
-	if err := cn.dial(); err != nil {
-		ready <- err
-		return
-	}
-	socket := cn.c
-	go func() { // a watcher that waits in a read ends when its connection does
-		<-stop
-		socket.Close()
-	}()
-	req := request("GET", path, "")
-	first := true
+// hub is what the watchers share.
+type hub struct {
+	path   string
+	stream bool
+	ready  int // watchers that wait for their first event
+	seen   int // deliveries of this event
+	last   time.Time
+}
+
+// watcher is one connection with a watch.
+type watcher struct {
+	hub   *hub
+	begun bool // the head of the answer under way was read
+	next  string
+	again bool // it waited before
+}
+
+// take reads heads and chunks.
+func (w *watcher) take(p []byte) (used int, send []byte, err error) {
 	for {
-		if _, err := socket.Write(req); err != nil {
-			return
-		}
-		_, length, chunked, err := cn.head()
-		if err != nil {
-			if first {
-				ready <- err
-			}
-			return
-		}
-		if first {
-			ready <- nil
-			first = false
-		}
-		for {
-			event, err := cn.event(length, chunked)
-			if err != nil {
-				break
-			}
-			seen <- time.Now()
-			if next, ok := nextIndex(event); ok && !stream {
-				req = request("GET", path+"&waitIndex="+next, "")
-			}
-			if !chunked {
-				break
-			}
-		}
-		if stream {
-			return
-		}
-		select {
-		case <-stop:
-			return
-		default:
+		n, send, err := w.step(p[used:])
+		used += n
+		if n == 0 || send != nil || err != nil {
+			return used, send, err
 		}
 	}
+}
+
+func (w *watcher) step(p []byte) (used int, send []byte, err error) {
+	if !w.begun {
+		end := bytes.Index(p, []byte("\r\n\r\n"))
+		if end < 0 {
+			return 0, nil, nil
+		}
+		if !bytes.HasPrefix(p, []byte("HTTP/1.1 200 ")) || !bytes.Contains(bytes.ToLower(p[:end]), []byte("transfer-encoding: chunked")) {
+			return 0, nil, fmt.Errorf("a watch was answered with %.60q", p)
+		}
+		if w.begun = true; !w.again {
+			w.again = true
+			w.hub.ready++
+		}
+		return end + 4, nil, nil
+	}
+	line := bytes.Index(p, []byte("\r\n"))
+	if line < 0 {
+		return 0, nil, nil
+	}
+	size, err := strconv.ParseInt(string(p[:line]), 16, 32)
+	if err != nil {
+		return 0, nil, err
+	}
+	if used = line + 2 + int(size) + 2; used > len(p) {
+		return 0, nil, nil
+	}
+	if size == 0 {
+		w.begun = false
+		return used, request("GET", w.hub.path+"&waitIndex="+w.next, ""), nil
+	}
+	w.hub.seen++
+	w.hub.last = time.Now()
+	if !w.hub.stream {
+		var ok bool
+		if w.next, ok = nextIndex(p[line+2 : used-2]); !ok {
+			return 0, nil, fmt.Errorf("an event without an index: %.60q", p)
+		}
+	}
+	return used, nil, nil
 }
 
 // nextIndex is the index that a long poll goes on from after an event.

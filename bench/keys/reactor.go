@@ -20,16 +20,15 @@ type reactor struct {
 	socks map[int32]*sock
 }
 
-// sock is one connection. Reply is called with each whole reply and gives the next
-// request, or none to be left alone.
+// sock is one connection. Take is called with what has arrived; it says how much
+// of that it has used, and gives what is to be sent then, if anything.
 type sock struct {
-	fd    int
-	in    []byte
-	reply func(r *reply) ([]byte, error)
+	fd   int
+	in   []byte
+	take func(p []byte) (used int, send []byte, err error)
 }
 
-// reply is one answer, or one chunk of an answer that goes on. It is valid until
-// the call that it was passed to returns.
+// reply is one answer. It is valid until the call that it was passed to returns.
 type reply struct {
 	status int
 	index  uint64 // X-Etcd-Index
@@ -49,7 +48,7 @@ func (r *reactor) close() {
 }
 
 // open connects to addr.
-func (r *reactor) open(addr string, fn func(*reply) ([]byte, error)) (*sock, error) {
+func (r *reactor) open(addr string, take func(p []byte) (int, []byte, error)) (*sock, error) {
 	a, err := net.ResolveTCPAddr("tcp4", addr)
 	if err != nil {
 		return nil, err
@@ -65,7 +64,7 @@ func (r *reactor) open(addr string, fn func(*reply) ([]byte, error)) (*sock, err
 		unix.Close(fd)
 		return nil, fmt.Errorf("connect to %s: %w", addr, err)
 	}
-	s := &sock{fd: fd, in: make([]byte, 0, 4096), reply: fn}
+	s := &sock{fd: fd, in: make([]byte, 0, 4096), take: take}
 	r.socks[int32(fd)] = s
 	return s, nil
 }
@@ -116,16 +115,25 @@ func (s *sock) readable() error {
 		return io.ErrUnexpectedEOF
 	}
 	s.in = s.in[:len(s.in)+n]
-	r, size, err := parseReply(s.in)
-	if err != nil || size == 0 {
-		return err
-	}
-	next, err := s.reply(&r)
-	s.in = append(s.in[:0], s.in[size:]...)
+	used, next, err := s.take(s.in)
+	s.in = append(s.in[:0], s.in[used:]...)
 	if err == nil && next != nil {
 		err = s.send(next)
 	}
 	return err
+}
+
+// whole passes each whole reply to fn, which gives the next request, or none to be
+// left alone.
+func whole(fn func(*reply) ([]byte, error)) func(p []byte) (int, []byte, error) {
+	return func(p []byte) (int, []byte, error) {
+		r, size, err := parseReply(p)
+		if err != nil || size == 0 {
+			return 0, nil, err
+		}
+		next, err := fn(&r)
+		return size, next, err
+	}
 }
 
 // parseReply reads a whole reply at the start of p; a size of 0 says that there is
