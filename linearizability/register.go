@@ -215,6 +215,18 @@ func Minimal(model porcupine.Model, ops []*Op, timeout time.Duration) []*Op {
 	return ops
 }
 
+// Illegal finds the first key whose history, on its own, no order explains.
+func Illegal(h *History) (key string, found bool) {
+	keys, _ := registers(h)
+	model := Register()
+	for _, k := range keys {
+		if porcupine.CheckOperationsTimeout(model, operations(k.ops), 5*time.Second) == porcupine.Illegal {
+			return k.key, true
+		}
+	}
+	return "", false
+}
+
 // Visualize writes porcupine's picture of one key's history as HTML.
 func Visualize(w io.Writer, h *History, key string) error {
 	keys, _ := registers(h)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/keelson/keelson/core/planted"
+	"github.com/keelson/keelson/linearizability"
 	"github.com/keelson/keelson/scenarios"
 	"github.com/keelson/keelson/scenarios/chaos"
 	"github.com/keelson/keelson/scenarios/script"
@@ -71,6 +73,10 @@ func outputFlag() cli.Flag {
 	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "text or json", Value: "text"}
 }
 
+func htmlFlag() cli.Flag {
+	return &cli.StringFlag{Name: "html", Usage: "if a key's history has no legal order, write porcupine's picture of it to this `FILE`"}
+}
+
 func seedFlag() cli.Flag {
 	return &cli.Uint64Flag{Name: "seed", Usage: "the seed", Value: 1}
 }
@@ -104,7 +110,7 @@ func simRun() *cli.Command {
 		Usage:     "run one seed, or the scenario of a file",
 		ArgsUsage: "[FILE]",
 		Flags: append([]cli.Flag{
-			seedFlag(), outputFlag(),
+			seedFlag(), outputFlag(), htmlFlag(),
 			&cli.StringFlag{Name: "trace", Usage: "write every event to this `FILE`"},
 			&cli.BoolFlag{Name: "log", Usage: "show the log of the simulated machines on standard error"},
 			&cli.BoolFlag{Name: "plan", Usage: "print the plan of faults before the verdict"},
@@ -192,6 +198,9 @@ func runCase(c *cli.Command, f chaos.Config) error {
 // the command that repeats it comes last.
 func showVerdict(c *cli.Command, v *chaos.Verdict) error {
 	out := c.Root().Writer
+	if err := draw(c, v); err != nil {
+		return err
+	}
 	if c.String("output") == "json" {
 		if err := json.NewEncoder(out).Encode(verdictJSON(c, v)); err != nil {
 			return err
@@ -211,11 +220,32 @@ func showVerdict(c *cli.Command, v *chaos.Verdict) error {
 	return nil
 }
 
+// draw writes the picture that --html asks for.
+func draw(c *cli.Command, v *chaos.Verdict) error {
+	name := c.String("html")
+	if name == "" || v.OK() {
+		return nil
+	}
+	key, found := linearizability.Illegal(v.History)
+	if !found {
+		fmt.Fprintf(c.Root().ErrWriter, "%s is not written: the history of each key on its own is legal\n", name)
+		return nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(linearizability.Visualize(f, v.History, key), f.Close())
+}
+
 // repeat is the command that runs a seed again.
 func repeat(c *cli.Command, v *chaos.Verdict) string {
 	plant := ""
 	if n := c.Int("plant"); n != 0 {
 		plant = fmt.Sprintf("--plant %d ", n)
+	}
+	if v.Replay != "" {
+		return "keelson sim " + plant + "replay " + v.Replay
 	}
 	return fmt.Sprintf("keelson sim "+plant+"run --seed %d --duration %v --machines %d --rate %g --families %s --workloads %s",
 		v.Seed, v.Config.Duration, v.Config.Machines, v.Config.Rate, orNone(v.Config.Families), strings.Join(v.Config.Workloads, ","))
@@ -262,7 +292,7 @@ func simReplay() *cli.Command {
 		Name:      "replay",
 		Usage:     "run a recorded case again, from its plan and not from the generator",
 		ArgsUsage: "FILE",
-		Flags:     []cli.Flag{outputFlag(), &cli.StringFlag{Name: "expect", Usage: "fail unless the trace hash is this"}},
+		Flags:     []cli.Flag{outputFlag(), htmlFlag(), &cli.StringFlag{Name: "expect", Usage: "fail unless the trace hash is this"}},
 		Action: func(_ context.Context, c *cli.Command) error {
 			f, err := readCase(c)
 			if err != nil {
@@ -272,6 +302,7 @@ func simReplay() *cli.Command {
 			if err != nil {
 				return err
 			}
+			v.Replay = c.Args().First()
 			if want := c.String("expect"); want != "" && want != fmt.Sprintf("%016x", v.Hash) {
 				return fmt.Errorf("%s: trace hash is %016x, not %s: the code or the case has changed since it was recorded", c.Args().First(), v.Hash, want)
 			}

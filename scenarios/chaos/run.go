@@ -30,6 +30,7 @@ type Verdict struct {
 	History   *linearizability.History
 	Rare      sim.RareReport
 	Recent    []sim.Event // the last events, kept only if the run failed
+	Replay    string      // the file of the case, if it was read from one
 }
 
 // OK says that no promise was broken.
