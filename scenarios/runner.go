@@ -8,6 +8,7 @@ package scenarios
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,12 +38,54 @@ type Result struct {
 func Run(f *script.File) *Result {
 	r := &runner{file: f, jobs: map[string]*job{}}
 	defer r.close()
+	if err := known(f); err != nil {
+		return r.result(err)
+	}
 	for _, s := range f.Statements() {
 		if err := r.statement(s); err != nil {
 			return r.result(&script.Error{File: f.Name, Line: s.Line, Err: err})
 		}
 	}
 	return r.result(r.finish())
+}
+
+// known finds names that nothing answers to, before anything runs: a mistake in
+// the last line should not cost the minutes before it.
+func known(f *script.File) error {
+	machines := 0
+	for _, s := range f.Statements() {
+		var err error
+		switch d := s.Do.(type) {
+		case *script.Cluster:
+			machines = d.Machines
+		case *script.Command:
+			if tools[d.Args[0]] == nil {
+				err = fmt.Errorf("%s is no command of a scenario: want etcdctl, locksmithctl or curl", d.Args[0])
+			}
+		case *script.Workload:
+			err = oneOf("workload", d.Name, chaos.WorkloadNames())
+		case *script.Fault:
+			err = oneOf("family of faults", d.Family, chaos.FamilyNames())
+		}
+		for _, name := range script.Machines(s.Do) {
+			if n, number := strings.CutPrefix(name, "n"); number && err == nil {
+				if i, _ := strconv.Atoi(n); i > machines {
+					err = fmt.Errorf("there is no %s: the cluster has %d machines", name, machines)
+				}
+			}
+		}
+		if err != nil {
+			return &script.Error{File: f.Name, Line: s.Line, Err: err}
+		}
+	}
+	return nil
+}
+
+func oneOf(what, name string, names []string) error {
+	if slices.Contains(names, name) {
+		return nil
+	}
+	return fmt.Errorf("unknown %s %q: want one of %s", what, name, strings.Join(names, ", "))
 }
 
 type runner struct {

@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -211,6 +212,51 @@ func usage(name string) string {
 
 // MachinesMax bounds a scenario's cluster.
 const MachinesMax = 9
+
+// Machines lists the machines that a statement names, as written.
+func Machines(do any) []string {
+	switch d := do.(type) {
+	case *Command:
+		if d.At != "" {
+			return []string{d.At}
+		}
+	case *Power:
+		return d.Who
+	case *Kill:
+		return d.Who
+	case *Start:
+		return d.Who
+	case *Stop:
+		return d.Who
+	case *Pause:
+		return d.Who
+	case *Resume:
+		return d.Who
+	case *Partition:
+		return slices.Concat(d.Groups...)
+	case *Cut:
+		return []string{d.From, d.To}
+	case *Clock:
+		return []string{d.Who}
+	case *Disk:
+		return []string{d.Who}
+	case *Until:
+		return d.machines()
+	case *Expect:
+		return d.machines()
+	case *Always:
+		return d.machines()
+	}
+	return nil
+}
+
+// machines is the machine of a condition; who holds the lock need be none.
+func (c *Condition) machines() []string {
+	if c.Who == "" || c.What == "holds" {
+		return nil
+	}
+	return []string{c.Who}
+}
 
 // isMachine reports whether a word names one machine.
 func isMachine(w string) bool {
