@@ -27,12 +27,18 @@ func main() {
 	only := flag.String("only", "", "comma list of workloads, such as K1,K4; empty for all")
 	rounds := flag.Int("rounds", 5, "rounds of each workload")
 	seconds := flag.Float64("seconds", 2, "length of one run")
+	against := flag.String("against", "", "another keelson to measure against, in the place of etcd")
 	alone := flag.Bool("alone", false, "leave etcd out: the figures of the candidate stand in for its own")
 	flag.StringVar(&profiles, "profiles", "", "directory to put CPU profiles of the candidate's members into")
 	full := flag.Bool("full", false, "also the workloads with 1,000,000 keys")
 	flag.Parse()
+	if *against != "" {
+		reference = kind{"reference", func(m *member, initial string) []string {
+			return append([]string{*against, "serve"}, flags(m, initial)...)
+		}}
+	}
 
-	fmt.Println("| # | workload | figure | keelson | etcd | ratio | must | aim | |")
+	fmt.Printf("| # | workload | figure | keelson | %s | ratio | must | aim | |\n", reference.name)
 	fmt.Println("|---|---|---|---|---|---|---|---|---|")
 	failed := false
 	for _, w := range workloads(*full) {
@@ -160,7 +166,10 @@ func report(w workload, g goal, ours, theirs []sample) {
 	}
 	unit := ""
 	if g.absolute {
-		unit = " ms"
+		unit = map[string]string{"bytes": " B"}[g.what]
+		if unit == "" {
+			unit = " ms"
+		}
 	}
 	fmt.Printf("| %s | %s | %s | %s | %s | %s | %g%s | %g%s | %s |\n", w.id, w.text, g.what,
 		show(g.what, median(a)), show(g.what, median(b)), shown, g.must, unit, g.aim, unit, verdict)

@@ -15,7 +15,7 @@ type goal struct {
 	what string // throughput, cpu, p50, bytes, memory, time
 	must float64
 	aim  float64
-	// absolute goals are stated in milliseconds and need no reference.
+	// absolute goals are stated in milliseconds or bytes and need no reference.
 	absolute bool
 }
 
@@ -41,6 +41,11 @@ func millis(what string, must, aim float64) goal {
 	return goal{what: what, must: must, aim: aim, absolute: true}
 }
 
+// volume is a goal in bytes for each operation.
+func volume(must, aim int) goal {
+	return goal{what: "bytes", must: float64(must), aim: float64(aim), absolute: true}
+}
+
 func load(clients int, next op) func(*cluster, time.Duration) (sample, error) {
 	return func(c *cluster, d time.Duration) (sample, error) { return closed(c, clients, d, next) }
 }
@@ -48,7 +53,9 @@ func load(clients int, next op) func(*cluster, time.Duration) (sample, error) {
 func filled(c *cluster) error { return fill(c, keyCount, valueSize) }
 
 // workloads is the table of what is measured; the goals are those of the
-// performance page.
+// performance page. They were set against etcd 2.3, which holds 538 MiB where 3.4
+// holds 387 and writes 2,511 bytes where 3.4 writes 833: the ratios of memory and of
+// bytes are those of the page times 1.39 and 3, since 3.4 is what is measured here.
 func workloads(full bool) []workload {
 	put, linear, local := putOp(keyCount, valueSize), getOp("?quorum=true"), getOp("?quorum=false")
 	syncMS := float64(syncTime) / 1e6
@@ -140,8 +147,8 @@ func workloads(full bool) []workload {
 	}
 	if full {
 		list = append(list,
-			workload{id: "K15b", text: "memory after filling 1,000,000 keys × 16 B", members: 1, fresh: true, run: memory(1_000_000, 16), goals: []goal{ratio("memory", .14, .08)}},
-			workload{id: "K16c", text: "bytes written per put, filling to 1,000,000 keys", members: 1, fresh: true, run: written(1_000_000, 16), goals: []goal{ratio("bytes", .1, .05)}},
+			workload{id: "K15b", text: "memory after filling 1,000,000 keys × 16 B", members: 1, fresh: true, run: memory(1_000_000, 16), goals: []goal{ratio("memory", .195, .11)}},
+			workload{id: "K16c", text: "bytes written per put, filling to 1,000,000 keys", members: 1, fresh: true, run: written(1_000_000, 16), goals: []goal{ratio("bytes", .3, .15)}},
 		)
 	}
 	return list
