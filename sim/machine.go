@@ -66,6 +66,7 @@ type Machine struct {
 	life    int
 	exits   []Exit
 	restart time.Duration
+	refused uint // starts in a row that the node refused
 	ports   *nodeClock
 
 	timers  []*timer
@@ -169,7 +170,7 @@ func (m *Machine) Start() {
 		m.exit(m.dying.Why, m.dying.Err)
 		return
 	}
-	m.node = node
+	m.node, m.refused = node, 0
 	for _, fn := range m.w.onLife {
 		fn(m)
 	}
@@ -253,6 +254,9 @@ func (m *Machine) exit(why string, err error) {
 	for _, fn := range m.w.onLife {
 		fn(m)
 	}
+	if why == "start" {
+		m.refused++
+	}
 	if why != "power" && why != "stop" {
 		m.startLater()
 	}
@@ -291,13 +295,19 @@ func (m *Machine) startLater() {
 	if m.restart < 0 {
 		return
 	}
+	// A service manager backs off from what does not start.
+	delay := max(m.restart, min(m.restart<<min(m.refused, 16), restartMost))
 	life := m.life
-	m.w.push(m.w.now+m.restart, call(func() {
+	m.w.push(m.w.now+delay, call(func() {
 		if m.life == life {
 			m.Start()
 		}
 	}))
 }
+
+// restartMost is the longest wait before a process that refuses to start is
+// started again.
+const restartMost = 3 * time.Second
 
 // SetRestart has the process started again d after it ended by itself or by
 // Kill, as a service manager does. Negative: never, which is the default.

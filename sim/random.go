@@ -74,7 +74,11 @@ func fold(a, b uint64) uint64 {
 
 func hashBytes(h uint64, p []byte) uint64 {
 	h ^= (uint64(len(p)) + 1) * lengthKey
-	for len(p) >= 8 {
+	for len(p) >= 16 { // one multiplication for two words
+		h = fold(h^binary.LittleEndian.Uint64(p), binary.LittleEndian.Uint64(p[8:]))
+		p = p[16:]
+	}
+	if len(p) >= 8 {
 		h = fold(h, binary.LittleEndian.Uint64(p))
 		p = p[8:]
 	}

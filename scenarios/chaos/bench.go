@@ -65,14 +65,14 @@ func (b *bench) nextID() int {
 	return b.ids
 }
 
-// done says that every client that works has finished.
-func (b *bench) done() bool {
+// working names a client that has not finished, or nobody.
+func (b *bench) working() string {
 	for _, p := range b.procs {
 		if !p.Done() {
-			return false
+			return p.Name()
 		}
 	}
-	return true
+	return ""
 }
 
 func (b *bench) watching() bool { return len(b.readers) > 0 }
@@ -86,6 +86,10 @@ func (b *bench) live() {
 		p.Interrupt()
 	}
 }
+
+// founders is where clients look for the cluster: machines that joined later may
+// be members or still waiting to be.
+func (b *bench) founders() []string { return b.c.Endpoints()[:b.Machines] }
 
 // caller is one client at work.
 type caller struct {
@@ -112,7 +116,7 @@ func (c *caller) begin() {
 
 // patient is how the client library is used, each of its requests counted.
 func (c *caller) patient() client.Options {
-	return client.Options{Endpoints: c.c.Endpoints(), Timeout: c.patience, Total: 3 * c.patience, Trace: c.count}
+	return client.Options{Endpoints: c.founders(), Timeout: c.patience, Total: 3 * c.patience, Trace: c.count}
 }
 
 // requestsMax is how many requests one client may make in a virtual second,
@@ -148,7 +152,7 @@ func (c *caller) next() bool {
 	return !c.stop
 }
 
-func (c *caller) endpoint() string { return c.c.Endpoints()[c.at%c.Machines] }
+func (c *caller) endpoint() string { return c.founders()[c.at%c.Machines] }
 
 // do carries out one operation and records what came of it. After an unknown
 // outcome the client goes on as somebody else, at another machine.

@@ -94,7 +94,7 @@ func (l *Load) Fault(family string, d time.Duration) error {
 // Done says that every client has finished.
 func (l *Load) Done() bool {
 	for _, b := range l.benches {
-		if !b.done() {
+		if b.working() != "" {
 			return false
 		}
 		for _, p := range b.readers {

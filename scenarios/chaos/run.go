@@ -129,7 +129,7 @@ func (r *run) calm() {
 	}
 	r.bench.stop = true
 	r.peace = r.c.Now()
-	if !check.Answered(r.c, bounds, r.bench.done) {
+	if !check.Answered(r.c, bounds, r.bench.working) {
 		return
 	}
 	if !check.Expired(r.c, bounds, r.core, r.bench.ttlMost) || !check.Equal(r.c, bounds, r.core) {

@@ -262,7 +262,7 @@ func (c *caller) refused(w *linearizability.Seen, resp *client.Response, from ui
 // watchers uses the library's watch. The whole of it counts as one watch,
 // whatever connections it is made of.
 func watchers(c *caller) {
-	lib := client.New(c.rec.Doer(c.id, c.Proc), client.Options{Endpoints: c.c.Endpoints(), Timeout: c.patience})
+	lib := client.New(c.rec.Doer(c.id, c.Proc), client.Options{Endpoints: c.founders(), Timeout: c.patience})
 	key, recursive := c.watched()
 	for c.Context().Err() == nil {
 		c.session(lib, key, recursive)

@@ -41,12 +41,12 @@ func Lead(c *sim.Cluster, b Bounds) bool {
 	return true
 }
 
-// Answered waits until done holds, which asks the clients, and no node has
-// requests that wait.
-func Answered(c *sim.Cluster, b Bounds, done func() bool) bool {
+// Answered waits until no client is at work, as working says, which names one,
+// and no node has requests that wait.
+func Answered(c *sim.Cluster, b Bounds, working func() string) bool {
 	b.fill()
-	if !wait(c, b.Answer, done) {
-		return fail(c, "clients still wait %v after the end of trouble", b.Answer)
+	if !wait(c, b.Answer, func() bool { return working() == "" }) {
+		return fail(c, "client %s still waits %v after the end of trouble", working(), b.Answer)
 	}
 	if !wait(c, b.Answer, func() bool { return pending(c) == "" }) {
 		return fail(c, "requests still wait at %s", pending(c))
