@@ -197,6 +197,25 @@ func (c *cluster) usage() usage {
 	return u
 }
 
+// syncs counts the log's syncs of each member since it was started.
+func (c *cluster) syncs() (counts []int64) {
+	for _, m := range c.members {
+		cn := &conn{addr: m.client}
+		_, body, err := cn.do(request("GET", "/metrics", ""), true, 5*time.Second)
+		cn.close()
+		n := int64(0)
+		for line := range strings.Lines(string(body)) {
+			f := strings.Fields(line)
+			if err == nil && len(f) == 2 && (f[0] == "keelson_disk_sync_seconds_count" || f[0] == "etcd_disk_wal_fsync_duration_seconds_count") {
+				v, _ := strconv.ParseFloat(f[1], 64)
+				n = int64(v)
+			}
+		}
+		counts = append(counts, n)
+	}
+	return counts
+}
+
 // resident is the memory of all members in bytes.
 func (c *cluster) resident() int64 {
 	var sum int64

@@ -116,6 +116,7 @@ func closed(c *cluster, clients int, d time.Duration, next op) (sample, error) {
 		}
 		all = append(all, cl)
 	}
+	synced := c.syncs()
 	before, start := c.usage(), time.Now()
 	for _, cl := range all {
 		if err := cl.sock.send(cl.begin()); err != nil {
@@ -128,6 +129,9 @@ func closed(c *cluster, clients int, d time.Duration, next op) (sample, error) {
 		return run.open == 0
 	})
 	took, after := time.Since(start), c.usage()
+	if err == nil && clients == 1 && run.acked > 0 {
+		err = checkSyncs(synced, c.syncs(), len(run.took))
+	}
 	if err == nil {
 		err = run.check(c)
 	}
@@ -142,6 +146,21 @@ func closed(c *cluster, clients int, d time.Duration, next op) (sample, error) {
 		cpuPerOp:  time.Duration(float64(after.cpu-before.cpu) / n),
 		bytes:     float64(after.written-before.written) / n,
 	}, nil
+}
+
+// checkSyncs sees that each write of a lone client was synced by a majority of
+// members. Such writes share no sync, but for a member that has fallen behind and
+// was not waited for.
+func checkSyncs(before, after []int64, writes int) error {
+	sum, counts := 0, []int64{}
+	for i := range after {
+		counts = append(counts, after[i]-before[i])
+		sum += min(int(counts[i]), writes)
+	}
+	if majority := len(after)/2 + 1; sum < majority*writes {
+		return fmt.Errorf("%d writes of one client, but the members synced only %v times", writes, counts)
+	}
+	return nil
 }
 
 // run is what the clients of one closed loop share.
