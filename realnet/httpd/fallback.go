@@ -127,7 +127,8 @@ func (s *Server) pour(w http.ResponseWriter, ctx context.Context, st *stream) {
 func (st *stream) takeAll() (chunks [][]byte, last bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	chunks, st.queue, st.bytes = st.queue, nil, 0
+	chunks = st.queue
+	st.empty()
 	return chunks, st.ended
 }
 

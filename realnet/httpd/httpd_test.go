@@ -321,7 +321,7 @@ func TestReaderThatTakesNothingLosesItsStream(t *testing.T) {
 	c := dial(t, f.addr)
 	c.send(get("/v2/keys/s?wait=true&stream=true&recursive=true"))
 	resp := c.head()
-	value := strings.Repeat("x", 100<<10)
+	value := strings.Repeat("x", 20<<10)
 	writer := dial(t, f.addr)
 	written := 0
 	require.Eventually(t, func() bool {

@@ -56,6 +56,7 @@ type Server struct {
 	draining atomic.Bool
 	leaving  chan struct{} // closed when draining begins
 	watchers atomic.Int64
+	waiting  atomic.Int64 // bytes that all streams hold
 
 	// The loop's own: what this turn brought.
 	answered []*exchange

@@ -8,12 +8,14 @@ import (
 
 // Bounds of one stream. A reader that was behindMax chunks behind before a turn
 // loses the stream in it; what one turn brings is bounded apart, because a burst
-// is not the reader's fault. Large values are bounded by their bytes, whoever is
-// at fault; one chunk is always taken, so that a reader who resumes gets on.
+// is not the reader's fault. Large values are bounded by their bytes, for one stream
+// and for all of them together, whoever is at fault; one chunk is always taken, so
+// that a reader who resumes gets on.
 const (
-	behindMax = 100
-	burstMax  = 10000
-	bytesMax  = 32 << 20
+	behindMax   = 100
+	burstMax    = 10000
+	bytesMax    = 8 << 20
+	bytesAllMax = 256 << 20
 )
 
 // stream is the body of an answer that goes on: a watch.
@@ -32,6 +34,7 @@ type stream struct {
 	mu      sync.Mutex
 	queue   [][]byte
 	bytes   int  // in queue
+	flight  int  // taken from queue and not written yet
 	behind  int  // chunks that waited when the turn began
 	ended   bool // no chunk follows
 	started bool // the head is out
@@ -55,15 +58,32 @@ func (st *stream) add(p []byte) bool {
 	if !st.inTurn {
 		st.behind = len(st.queue)
 	}
-	if st.behind >= behindMax || len(st.queue) >= burstMax || st.bytes+len(p) > bytesMax && len(st.queue) > 0 {
+	if st.behind >= behindMax || len(st.queue) >= burstMax {
+		return false
+	}
+	all := &st.x.server.waiting
+	if len(st.queue) > 0 && (st.bytes+len(p) > bytesMax || all.Load()+int64(len(p)) > bytesAllMax) {
 		return false
 	}
 	if !st.done {
 		st.queue = append(st.queue, p)
 		st.bytes += len(p)
+		all.Add(int64(len(p)))
 		st.mark()
 	}
 	return true
+}
+
+// empty forgets what waits. The caller holds the lock.
+func (st *stream) empty() {
+	st.x.server.waiting.Add(-int64(st.bytes + st.flight))
+	st.queue, st.bytes, st.flight = nil, 0, 0
+}
+
+// landed notes that what was taken is written. The caller holds the lock.
+func (st *stream) landed() {
+	st.x.server.waiting.Add(-int64(st.flight))
+	st.flight = 0
 }
 
 // end says that no chunk follows, on the loop.
@@ -115,7 +135,8 @@ func (st *stream) finish(err error) {
 	if st.done {
 		return
 	}
-	st.done, st.queue, st.bytes = true, nil, 0
+	st.done = true
+	st.empty()
 	st.x.server.watchers.Add(-1)
 	if c := st.x.wire; c != nil {
 		st.x.last = err != nil || st.closing || st.x.server.draining.Load()
@@ -164,7 +185,8 @@ func (st *stream) take(f *framer) (p []byte, last, ok bool) {
 		return nil, false, false
 	}
 	st.busy = true
-	p, st.queue, st.bytes = f.frame(st.queue, st.ended), st.queue[:0:0], 0
+	p = f.frame(st.queue, st.ended)
+	st.queue, st.bytes, st.flight = nil, 0, st.bytes
 	return p, st.ended, true
 }
 
@@ -172,6 +194,7 @@ func (st *stream) take(f *framer) (p []byte, last, ok bool) {
 func (st *stream) release(f *framer) {
 	st.mu.Lock()
 	st.busy = false
+	st.landed()
 	more := len(st.queue) > 0 || st.ended
 	st.mu.Unlock()
 	if more {
