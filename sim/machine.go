@@ -254,11 +254,11 @@ func (m *Machine) exit(why string, err error) {
 	for _, fn := range m.w.onLife {
 		fn(m)
 	}
-	if why == "start" {
-		m.refused++
-	}
 	if why != "power" && why != "stop" {
 		m.startLater()
+	}
+	if why == "start" {
+		m.refused++
 	}
 }
 

@@ -155,12 +155,13 @@ func TestFatalEndsTheProcessAndTheServiceManagerStartsIt(t *testing.T) {
 	assert.Equal(t, 2, m.Life())
 }
 
+// It is started again after 1 s, then after 2, 3, 3 …: the manager backs off.
 func TestANodeThatDoesNotStartIsACrashLoop(t *testing.T) {
 	w := newTestWorld(t, 1, Options{})
 	m := w.Add(1, "n1", toys(func(*toy) error { return errToy }))
 	m.SetRestart(time.Second)
 	m.PowerOn()
-	w.RunFor(4500 * time.Millisecond)
+	w.RunFor(9500 * time.Millisecond)
 	assert.Len(t, m.Exits(), 5)
 	assert.Equal(t, "start", m.Exits()[0].Why)
 	m.PowerOff()
