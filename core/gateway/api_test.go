@@ -384,9 +384,14 @@ func TestPages(t *testing.T) {
 			assert.Equal(t, "7e27652122e8b2ae", r.header("X-Etcd-Cluster-Id"), c.ask)
 		}
 	}
-	s.info.Followers = []Progress{{ID: 0xffff, Current: 1500 * time.Microsecond, Average: 2 * time.Millisecond, Minimum: 1, Maximum: 10010 * time.Microsecond, Succeeded: 231}}
+	s.traffic.Followers = []Progress{{ID: 0xffff, Current: 1500 * time.Microsecond, Average: 2 * time.Millisecond, Minimum: 1, Maximum: 10010 * time.Microsecond, Succeeded: 231}}
 	assert.Equal(t, `{"leader":"ac7c97ef0ec193b0","followers":{"ffff":{"latency":{"current":1.5,"average":2,"standardDeviation":0,"minimum":0.000001,"maximum":10.01},"counts":{"fail":0,"success":231}}}}`,
 		string(s.do("GET /v2/stats/leader").Body))
+	s.traffic.Received = Flow{Messages: 30, Recent: 7, RecentBytes: 600, Span: 1100 * time.Millisecond}
+	s.traffic.Sent.Messages = 3
+	assert.Contains(t, string(s.do("GET /v2/stats/self").Body), `"recvAppendRequestCnt":30,"recvPkgRate":6.36,"recvBandwidthRate":545.45,"sendAppendRequestCnt":3}`)
+	s.traffic.Sent, s.traffic.Received = s.traffic.Received, Flow{}
+	assert.Contains(t, string(s.do("GET /v2/stats/self").Body), `"recvAppendRequestCnt":0,"sendAppendRequestCnt":30,"sendPkgRate":6.36,"sendBandwidthRate":545.45}`)
 
 	s.info.Leader, s.info.Role, s.info.RaftIndex = 0, Candidate, 0
 	r := s.do("GET /v2/members/leader")

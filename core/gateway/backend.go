@@ -29,6 +29,10 @@ type Backend interface {
 	Info() *Info
 }
 
+// Counter is what a Backend may offer besides, so that /v2/stats tells of the
+// traffic between members. Without it all figures are zero.
+type Counter interface{ Traffic() *Traffic }
+
 // Alarm is what a Backend may offer besides, so that a request with a time limit
 // of its own (Request.TimeoutMS) and health checks are answered in time.
 type Alarm interface {

@@ -19,6 +19,7 @@ type fake struct {
 	store    *store.Store
 	watchers *store.Watchers
 	info     Info
+	traffic  Traffic
 	number   uint64
 	now      time.Duration
 	down     *store.Error // what proposals and read-index rounds fail with
@@ -61,6 +62,8 @@ func (f *fake) apply(cs ...store.Command) []store.Result {
 	}
 	return res
 }
+
+func (f *fake) Traffic() *Traffic { return &f.traffic }
 
 func (f *fake) run(fn func()) {
 	if f.held {

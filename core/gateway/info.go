@@ -52,11 +52,23 @@ type Info struct {
 	Started      int64         // wall time at which this member started, Unix nanoseconds
 	LeaderSince  int64         // wall time at which Leader became known, Unix nanoseconds
 	LeaderUptime time.Duration // how long Leader has been known
-	Received     uint64        // append messages received from leaders
-	Sent         uint64        // append messages sent
 	Store        store.Stats   // reads are counted by the gateway itself
 	Watchers     uint64        // watches on the store, of clients and of this member
-	Followers    []Progress    // on the leader only
+}
+
+// Traffic counts the append messages between members, as one member sees them.
+type Traffic struct {
+	Received, Sent Flow
+	Followers      []Progress // on the leader only, in any order
+}
+
+// Flow is messages in one direction.
+type Flow struct {
+	Messages uint64 // since the member started
+	// Recent and RecentBytes passed within Span, lately. A Span of zero says that
+	// nothing did.
+	Recent, RecentBytes uint64
+	Span                time.Duration
 }
 
 // Progress is how one follower keeps up, as its leader sees it. Latencies are

@@ -34,9 +34,9 @@ func (m *Mux) page(op *Operation) *Reply {
 	case KindStatsStore:
 		return jsonReply(200, m.appendStoreStats(nil, info))
 	case KindStatsSelf:
-		return jsonReply(200, appendSelfStats(nil, info))
+		return jsonReply(200, appendSelfStats(nil, info, m.counted()))
 	case KindStatsLeader:
-		return leaderStats(info)
+		return leaderStats(info, m.counted())
 	default:
 		return jsonReply(200, m.version(info))
 	}
@@ -189,7 +189,14 @@ func (m *Mux) appendStoreStats(dst []byte, info *Info) []byte {
 	return append(dst, '}')
 }
 
-func appendSelfStats(dst []byte, info *Info) []byte {
+func (m *Mux) counted() *Traffic {
+	if c, ok := m.b.(Counter); ok {
+		return c.Traffic()
+	}
+	return &Traffic{}
+}
+
+func appendSelfStats(dst []byte, info *Info, t *Traffic) []byte {
 	dst = append(dst, `{"name":`...)
 	dst = appendString(dst, info.Name)
 	dst = append(dst, `,"id":`...)
@@ -201,10 +208,27 @@ func appendSelfStats(dst []byte, info *Info) []byte {
 	dst = append(dst, `,"uptime":"`+info.LeaderUptime.String()+`","startTime":`...)
 	dst = appendWall(dst, info.LeaderSince)
 	dst = append(dst, `},"recvAppendRequestCnt":`...)
-	dst = strconv.AppendUint(dst, info.Received, 10)
+	dst = appendFlow(dst, &t.Received, "recv")
 	dst = append(dst, `,"sendAppendRequestCnt":`...)
-	dst = strconv.AppendUint(dst, info.Sent, 10)
+	dst = appendFlow(dst, &t.Sent, "send")
 	return append(dst, '}')
+}
+
+// appendFlow writes the count of f and, unless they are zero, its rates in
+// messages and bytes per second.
+func appendFlow(dst []byte, f *Flow, direction string) []byte {
+	dst = strconv.AppendUint(dst, f.Messages, 10)
+	if f.Span <= 0 || f.Recent == 0 {
+		return dst
+	}
+	dst = append(dst, `,"`+direction+`PkgRate":`...)
+	dst = appendRate(dst, f.Recent, f.Span)
+	dst = append(dst, `,"`+direction+`BandwidthRate":`...)
+	return appendRate(dst, f.RecentBytes, f.Span)
+}
+
+func appendRate(dst []byte, n uint64, span time.Duration) []byte {
+	return strconv.AppendFloat(dst, float64(n)/span.Seconds(), 'f', 2, 64)
 }
 
 func appendWall(dst []byte, ns int64) []byte {
@@ -212,13 +236,13 @@ func appendWall(dst []byte, ns int64) []byte {
 	return append(time.Unix(0, ns).UTC().AppendFormat(dst, time.RFC3339Nano), '"')
 }
 
-func leaderStats(info *Info) *Reply {
+func leaderStats(info *Info, t *Traffic) *Reply {
 	if info.Role != Leader {
 		return jsonReply(403, message("not current leader"))
 	}
 	b := appendID([]byte(`{"leader":`), info.Self)
 	b = append(b, `,"followers":{`...)
-	for i, p := range info.Followers {
+	for i, p := range t.Followers {
 		if i > 0 {
 			b = append(b, ',')
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/keelson/keelson/core/control"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
+	"github.com/keelson/keelson/core/replica"
 	"github.com/keelson/keelson/core/store"
 )
 
@@ -113,10 +114,9 @@ type infoCache struct {
 	made   *gateway.Info
 	madeAt env.Instant
 
-	members   []gateway.Member
-	followers []gateway.Progress
-	stale     bool // the store says something else about members
-	voters    []env.NodeID
+	members []gateway.Member
+	stale   bool // the store says something else about members
+	voters  []env.NodeID
 
 	started     int64
 	leader      env.NodeID
@@ -164,11 +164,25 @@ func (n *Node) Info() *gateway.Info {
 	if leader != 0 {
 		info.LeaderSince, info.LeaderUptime = n.info.leaderSince, now.Sub(n.info.leaderAt)
 	}
-	if leader == n.cfg.ID {
-		info.Followers = n.info.followers
-	}
 	n.info.made, n.info.madeAt = info, now
 	return info
+}
+
+// Traffic implements gateway.Counter.
+func (n *Node) Traffic() *gateway.Traffic {
+	counted := n.replica.Traffic()
+	t := &gateway.Traffic{Received: flow(counted.Received), Sent: flow(counted.Sent)}
+	for _, l := range counted.Followers {
+		t.Followers = append(t.Followers, gateway.Progress{
+			ID: l.ID, Current: l.Current, Average: l.Average, Deviation: l.Deviation, Minimum: l.Minimum, Maximum: l.Maximum,
+			Failed: l.Failed, Succeeded: l.Answered,
+		})
+	}
+	return t
+}
+
+func flow(f replica.Flow) gateway.Flow {
+	return gateway.Flow{Messages: f.Messages, Recent: f.Recent, RecentBytes: f.RecentBytes, Span: f.Span}
 }
 
 // members lists the voters with what they say about themselves. It is made anew
@@ -178,12 +192,9 @@ func (n *Node) members() []gateway.Member {
 	if n.info.members != nil && !n.info.stale && slices.Equal(n.info.voters, voters) {
 		return n.info.members
 	}
-	n.info.members, n.info.followers, n.info.stale, n.info.voters = nil, nil, false, voters
+	n.info.members, n.info.stale, n.info.voters = nil, false, voters
 	for _, id := range voters {
 		n.info.members = append(n.info.members, n.member(id))
-		if id != n.cfg.ID {
-			n.info.followers = append(n.info.followers, gateway.Progress{ID: id})
-		}
 	}
 	return n.info.members
 }

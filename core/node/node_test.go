@@ -201,6 +201,21 @@ func TestMembersSayWhoTheyAre(t *testing.T) {
 	assert.Equal(t, index, c.leader().View().Index(), "what is said already is not said again")
 }
 
+func TestStatsCountTraffic(t *testing.T) {
+	c := newCluster(t, 3, 3, nil)
+	l, f := c.leader(), c.follower()
+	for range 10 {
+		c.set(f, "/a", "1")
+	}
+	c.run(200 * time.Millisecond)
+	_, text := c.do(l, "GET", "/v2/stats/leader", "")
+	assert.Regexp(t, `"latency":{"current":[1-9]\d*\.\d+,"average":[1-9][\d.]*,"standardDeviation":[\d.]+,"minimum":[1-9][\d.]*,"maximum":[1-9][\d.]*},"counts":{"fail":0,"success":[1-9]\d+}}`, text)
+	_, text = c.do(l, "GET", "/v2/stats/self", "")
+	assert.Regexp(t, `"recvAppendRequestCnt":0,"sendAppendRequestCnt":[1-9]\d+`, text)
+	_, text = c.do(f, "GET", "/v2/stats/self", "")
+	assert.Regexp(t, `"recvAppendRequestCnt":[1-9]\d+,.*"sendAppendRequestCnt":0`, text)
+}
+
 func TestIdleClusterWritesNothing(t *testing.T) {
 	c := newCluster(t, 4, 3, nil)
 	c.set(c.machines[0], "/a", "1")

@@ -14,6 +14,8 @@ type link struct {
 	id    env.NodeID
 	codec *peer.Link
 	heard uint64 // tick of the last frame
+
+	appends appends
 }
 
 // link finds the connection with id, or makes one.
@@ -68,6 +70,7 @@ func (r *Replica) postRaft(m *raftpb.Message) {
 		return
 	}
 	o.appendTo(p[:0])
+	r.sentRaft(l, m, o.size)
 }
 
 // sendFrames sends what the turn said, and tells raft of the peers that did not
@@ -84,8 +87,10 @@ func (r *Replica) sendFrame(l *link) {
 		return
 	}
 	if !r.env.Net.Send(l.id, frame) && r.role == Leader && !r.inert() {
+		l.appends.lost()
 		r.raft.ReportUnreachable(uint64(l.id))
 	}
+	l.appends.queued = 0
 }
 
 // forget drops the connection with a member that left.

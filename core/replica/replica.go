@@ -60,6 +60,8 @@ type Replica struct {
 	reads   reads
 	out     transfers // snapshots on their way to followers
 	in      reception // the snapshot that is arriving
+
+	received, sent meter // append messages
 }
 
 // Open brings a replica up from what the disk holds: the machine is restored
@@ -215,6 +217,7 @@ func (r *Replica) takeRaft(from env.NodeID, payload []byte) error {
 		}
 		return nil
 	}
+	r.gotRaft(r.link(from), m, len(payload))
 	return r.step(m)
 }
 
@@ -503,6 +506,7 @@ func (r *Replica) tickRaft() {
 	}
 	r.tickReads()
 	r.tickTransfers()
+	r.tickAppends()
 	r.checkStalled()
 }
 
