@@ -26,7 +26,8 @@ test: packages build lint ## run everything that must pass: lint, tests, seeds, 
 	go test $$(go list ./... | grep -vE '/(cmd|differential|e2e)(/|$$)')
 	go test -p 1 $(REAL)
 	CGO_ENABLED=1 go test -race ./realnet/...
-	bin/keelson sim swarm --seeds 500 --twice
+	go test -short -run '^$$' -bench . -benchtime 1x ./core/... ./realnet/... >/dev/null
+	bin/keelson sim swarm --seeds 500 --twice --must
 	$(MAKE) --no-print-directory mutate CLASS=A
 
 lint: ## vet, floors, determinism, comments, form

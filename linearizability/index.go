@@ -296,7 +296,8 @@ func (c *indexCheck) fail(format string, args ...any) {
 }
 
 // claim finds the write of unknown outcome that made a change. A write makes at
-// most one.
+// most one. Of several that fit, the one that explains least is taken: a recursive
+// delete may be needed for a directory that is not empty.
 func (c *indexCheck) claim(ch *change) *Op {
 	key := ch.event.Node.Key
 	places := []string{key}
@@ -304,17 +305,24 @@ func (c *indexCheck) claim(ch *change) *Op {
 		places = append(places, cmp.Or(key[:i], "/"))
 	}
 	var at string
-	which := -1
+	which, best := -1, 0
 	for _, place := range places {
 		for i, op := range c.waiting[place] {
 			if op.Call >= ch.event.Seq || !matches(op, ch) {
 				continue
 			}
-			fits := c.fits(op, ch)
-			if which < 0 || fits {
-				at, which = place, i
+			rank := 1
+			switch {
+			case !c.fits(op, ch):
+			case op.Input.Recursive:
+				rank = 2
+			default:
+				rank = 3
 			}
-			if fits {
+			if rank > best {
+				at, which, best = place, i, rank
+			}
+			if rank == 3 {
 				break
 			}
 		}
