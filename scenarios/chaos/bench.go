@@ -16,16 +16,17 @@ import (
 // bench is the clients of a run.
 type bench struct {
 	*run
-	stop    bool // clients should end after the operation they are at
-	calm    bool // readers are quick and connections are kept
-	procs   []*sim.Proc
-	readers []*sim.Proc // watchers: they never end by themselves
-	open    []*linearizability.Seen
-	serial  int
-	ids     int
-	ttlMost time.Duration
-	held    map[string]bool          // reboot locks that clients surely hold
-	swapped map[string]time.Duration // when a key was last changed by compare-and-swap
+	stop      bool // clients should end after the operation they are at
+	calm      bool // readers are quick and connections are kept
+	procs     []*sim.Proc
+	readers   []*sim.Proc // watchers: they never end by themselves
+	open      []*linearizability.Seen
+	serial    int
+	delivered int // changes that readers have got
+	ids       int
+	ttlMost   time.Duration
+	held      map[string]bool          // reboot locks that clients surely hold
+	swapped   map[string]time.Duration // when a key was last changed by compare-and-swap
 }
 
 func newBench(r *run) *bench {

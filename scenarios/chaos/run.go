@@ -181,13 +181,30 @@ func (r *run) read() bool {
 // connection is gone, and to ask again.
 const notice = 20 * time.Second
 
+// A reader that is far behind and polls over slow links gets on by one change a
+// round trip. It is waited for as long as somebody gets on, which is bounded,
+// because nothing changes any more.
+const (
+	gettingOn    = 3 * time.Second
+	gettingOnMax = 5 * time.Minute
+)
+
 func (r *run) watchesCatchUp() bool {
 	if !r.bench.watching() {
 		return true
 	}
 	r.endRemoved()
-	if !r.c.RunFor(notice) {
+	if !r.c.RunFor(notice - gettingOn) {
 		return false
+	}
+	for end := r.c.Now() + gettingOnMax; ; {
+		before := r.bench.delivered
+		if !r.c.RunFor(gettingOn) {
+			return false
+		}
+		if r.bench.delivered == before || r.c.Now() > end {
+			break
+		}
 	}
 	r.bench.live()
 	return true

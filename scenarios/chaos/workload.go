@@ -230,6 +230,7 @@ func (c *caller) stream(key string, recursive bool, from uint64) uint64 {
 
 // goOnReading makes some readers slow and some impatient, while there is trouble.
 func (c *caller) goOnReading() bool {
+	c.delivered++
 	if c.calm {
 		return true
 	}
