@@ -31,6 +31,9 @@ func (r *Replica) recover() (*recovered, error) {
 		return nil, err
 	}
 	r.journal.log, r.incarnation = log, old.Incarnation
+	for _, where := range old.Cut {
+		r.env.Log.Log(env.Warn, "unfinished write cut from the log", "id", r.cfg.ID, "file", where)
+	}
 	rec := &recovered{conf: &raftpb.ConfState{}, hard: &raftpb.HardState{}}
 	if err := r.recoverSnapshot(rec, old); err != nil {
 		return nil, fmt.Errorf("the snapshot: %w", err)

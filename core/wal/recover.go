@@ -31,6 +31,20 @@ func parseName(name string) (uint64, bool) {
 	return first, err == nil && first > 0 && segmentName(first) == name
 }
 
+// firstMax bounds the sequence of frames, so that counting on never wraps.
+const firstMax = 1 << 62
+
+// cuts says, for people, where segments end in something that is not a frame.
+func (r *recovery) cuts() []string {
+	var list []string
+	for _, s := range r.segs {
+		if s.scan.Bad != "" {
+			list = append(list, fmt.Sprintf("%s from byte %d: %s", segmentName(s.first), s.scan.End, s.scan.Bad))
+		}
+	}
+	return list
+}
+
 // link is a frame that recovery has accepted.
 type link struct {
 	seg   *segment
@@ -63,6 +77,9 @@ func load(d env.Disk, id Identity, snap *Snapshot) (*recovery, error) {
 		first, ok := parseName(name)
 		if !ok {
 			continue
+		}
+		if first >= firstMax {
+			return nil, fmt.Errorf("wal: %s: no log gets that far, so the file is not one of this node: move it away", name)
 		}
 		p, err := d.Load(name)
 		if errors.Is(err, fs.ErrNotExist) {

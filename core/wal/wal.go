@@ -68,6 +68,9 @@ type Recovered struct {
 	Body        []byte    // of Snapshot, as its content wrote it
 	HardState   []byte    // nil if there was none; may be older than Snapshot after a crash in Restore
 	Entries     []Entry   // without a gap, the first right behind Snapshot
+	// Cut says where the log ended in bytes that were no record, which a crash in
+	// the middle of a write leaves behind; each is a sentence for people.
+	Cut []string
 }
 
 // Log owns the segments and the snapshot of one node. It is used from the
@@ -188,7 +191,7 @@ func Open(d env.Disk, rare env.Rare, o Options) (*Log, *Recovered, error) {
 		return nil, nil, err
 	}
 	out.Incarnation = r.incarnation + 1
-	out.Entries = c.entries
+	out.Entries, out.Cut = c.entries, r.cuts()
 	if len(c.now.hard) > 0 {
 		out.HardState = c.now.hard
 	}
