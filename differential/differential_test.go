@@ -6,18 +6,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -115,21 +109,6 @@ func TestOddRequestsEqualTheOriginals(t *testing.T) {
 	}
 }
 
-const formType = "application/x-www-form-urlencoded"
-
-type request struct{ method, path, body, contentType string }
-
-func (r request) String() string {
-	s := r.method + " " + r.path
-	if len(s) > 100 {
-		s = s[:100] + "…"
-	}
-	if r.body != "" {
-		s += " " + r.body
-	}
-	return s
-}
-
 // draw makes one request over a handful of keys, so that they meet often.
 func draw(r *rand.Rand, root string) request {
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
@@ -174,167 +153,6 @@ func draw(r *rand.Rand, root string) request {
 		req.path += "?" + q
 	}
 	return req
-}
-
-// server is one of the two, with the index it stood at when the sequence began.
-type server struct {
-	url  string
-	base int64
-}
-
-func (s *server) rebase(t *testing.T) {
-	t.Helper()
-	for last := int64(-1); ; time.Sleep(200 * time.Millisecond) {
-		resp, err := http.Get(s.url + "/v2/keys/?quorum=true")
-		require.NoError(t, err)
-		io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		n, err := strconv.ParseInt(resp.Header.Get("X-Etcd-Index"), 10, 64)
-		require.NoError(t, err)
-		if n == last || last >= 0 && s.base > 0 {
-			s.base = n
-			return
-		}
-		last = n
-	}
-}
-
-// answer sends the request and gives the answer in a form that two equal servers
-// agree on to the byte.
-func (s *server) answer(t *testing.T, r request) string {
-	t.Helper()
-	req, err := http.NewRequest(r.method, s.url, strings.NewReader(r.body))
-	require.NoError(t, err)
-	path, query, _ := strings.Cut(r.path, "?")
-	req.URL.Opaque = strings.TrimPrefix(s.url, "http:") + path
-	req.URL.RawQuery = query
-	if r.contentType != "" {
-		req.Header.Set("Content-Type", r.contentType)
-	}
-	resp, err := noRedirects.Do(req)
-	require.NoError(t, err, r)
-	body, err := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	require.NoError(t, err, r)
-
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d\n", resp.StatusCode)
-	for _, h := range []string{"Content-Type", "Allow", "Location"} {
-		fmt.Fprintf(&b, "%s: %s\n", h, resp.Header.Get(h))
-	}
-	for _, h := range []string{"X-Etcd-Index"} {
-		fmt.Fprintf(&b, "%s: %s\n", h, s.relative(resp.Header.Get(h)))
-	}
-	for _, h := range []string{"X-Raft-Index", "X-Raft-Term", "X-Etcd-Cluster-Id"} {
-		fmt.Fprintf(&b, "%s: %v\n", h, resp.Header.Get(h) != "")
-	}
-	b.WriteString(s.normal(string(body)))
-	return b.String()
-}
-
-var noRedirects = &http.Client{
-	Timeout:       20 * time.Second,
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
-func (s *server) relative(index string) string {
-	n, err := strconv.ParseInt(index, 10, 64)
-	if err != nil || n == 0 {
-		return index
-	}
-	return fmt.Sprintf("base%+d", n-s.base)
-}
-
-var (
-	indexField = regexp.MustCompile(`"(index|modifiedIndex|createdIndex)":(\d+)`)
-	inOrder    = regexp.MustCompile(`/(\d{20})`)
-	condition  = regexp.MustCompile(`(\[\d+ != )(\d+)\]`)
-	expiration = regexp.MustCompile(`"expiration":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z"`)
-	ttlField   = regexp.MustCompile(`"ttl":(\d+)`)
-)
-
-// normal rewrites what legitimately differs: indexes by their distance from the
-// base, times by their form, times to live within two seconds.
-func (s *server) normal(body string) string {
-	body = indexField.ReplaceAllStringFunc(body, func(m string) string {
-		p := indexField.FindStringSubmatch(m)
-		return `"` + p[1] + `":` + s.relative(p[2])
-	})
-	body = inOrder.ReplaceAllStringFunc(body, func(m string) string {
-		n, _ := strconv.ParseInt(m[1:], 10, 64)
-		return fmt.Sprintf("/inorder%+d", n-s.base)
-	})
-	body = condition.ReplaceAllStringFunc(body, func(m string) string {
-		p := condition.FindStringSubmatch(m)
-		return p[1] + s.relative(p[2]) + "]"
-	})
-	body = expiration.ReplaceAllString(body, `"expiration":T`)
-	return ttlField.ReplaceAllStringFunc(body, func(m string) string {
-		n, _ := strconv.Atoi(ttlField.FindStringSubmatch(m)[1])
-		for _, round := range []int{100, 1000} {
-			if n > round-50 && n <= round {
-				n = round
-			}
-		}
-		return fmt.Sprintf(`"ttl":%d`, n)
-	})
-}
-
-func startOriginal(t *testing.T) *server {
-	t.Helper()
-	path, err := exec.LookPath("etcd")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("the original server is missing: install the Debian package etcd-server")
-		}
-		t.Skip("the original server is missing: install the Debian package etcd-server")
-	}
-	return start(t, path, "--enable-v2=true", "--logger=zap", "--log-level=error")
-}
-
-func startOurs(t *testing.T) *server {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "keelson")
-	build := exec.Command("go", "build", "-o", bin, "github.com/keelson/keelson/cmd/keelson")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, string(out))
-	return start(t, bin, "serve")
-}
-
-func start(t *testing.T, path string, args ...string) *server {
-	t.Helper()
-	client, peer := "http://"+freeAddr(t), "http://"+freeAddr(t)
-	args = append(args, "--name", "one", "--data-dir", filepath.Join(t.TempDir(), "data"),
-		"--listen-client-urls", client, "--advertise-client-urls", client,
-		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "one="+peer)
-	cmd := exec.Command(path, args...)
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	ready := func() bool {
-		resp, err := http.Get(client + "/v2/keys/?quorum=true")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	}
-	for end := time.Now().Add(20 * time.Second); !ready(); time.Sleep(20 * time.Millisecond) {
-		require.True(t, time.Now().Before(end), "%s did not start:\n%s", path, log.String())
-	}
-	return &server{url: client}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // canonical sorts the members of JSON objects; it serves to compare documents
