@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -225,4 +226,28 @@ func eachGoFile(t *testing.T, fn func(path string, f *ast.File, src []byte)) {
 		return nil
 	})
 	require.NoError(t, err)
+}
+
+// ARCHITECTURE.md has a line for each package, and README's links lead somewhere.
+func TestPagesAreComplete(t *testing.T) {
+	page, err := os.ReadFile("ARCHITECTURE.md")
+	require.NoError(t, err)
+	pkgs, err := packages.Load(&packages.Config{Mode: packages.NeedName | packages.NeedFiles}, "./...")
+	require.NoError(t, err)
+	for _, p := range pkgs {
+		name := strings.TrimPrefix(strings.TrimPrefix(p.PkgPath, module), "/")
+		family, _, _ := strings.Cut(name, "/")
+		if name == "" || family == "realnet" || strings.HasPrefix(name, "cmd/cli/") || strings.HasPrefix(name, "scenarios/") {
+			continue // one line for the family
+		}
+		assert.Containsf(t, string(page), "| "+name+" |", "ARCHITECTURE.md does not name %s", name)
+	}
+	for _, file := range []string{"README.md", "ARCHITECTURE.md", "docs/guarantees.md"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllStringSubmatch(string(text), -1) {
+			_, err := os.Stat(filepath.Join(filepath.Dir(file), m[1]))
+			assert.NoErrorf(t, err, "%s links to %s", file, m[1])
+		}
+	}
 }

@@ -97,7 +97,7 @@ func (l logger) Error(v ...any)                   { l.log.Log(env.Warn, fmt.Spri
 func (l logger) Errorf(format string, v ...any)   { l.log.Log(env.Warn, fmt.Sprintf(format, v...)) }
 func (l logger) Fatal(v ...any)                   { l.Panic(v...) }
 func (l logger) Fatalf(format string, v ...any)   { l.Panicf(format, v...) }
-func (l logger) Panic(v ...any) { invariant.Check(false, "raft: %s", fmt.Sprint(v...)) }
+func (l logger) Panic(v ...any)                   { invariant.Check(false, "raft: %s", fmt.Sprint(v...)) }
 
 func (l logger) Panicf(format string, v ...any) {
 	invariant.Check(false, "raft: %s", fmt.Sprintf(format, v...))

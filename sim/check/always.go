@@ -2,6 +2,8 @@ package check
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -147,10 +149,9 @@ func (a *Always) leader(m *sim.Machine, st *node.Status) {
 	a.Leaders++
 	a.markLeader(m)
 	var most uint64
-	//lint:commutative the largest of all
-	for term, applied := range a.proven {
+	for _, term := range slices.Sorted(maps.Keys(a.proven)) {
 		if term < st.Term {
-			most = max(most, applied)
+			most = max(most, a.proven[term])
 		}
 	}
 	if st.Last < most {
