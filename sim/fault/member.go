@@ -108,6 +108,11 @@ func (r *Runner) propose(n sim.Node, w *wanted) {
 	switch {
 	case w.kind == replica.Remove && !r.bearable(st.Voters, w.m.ID()):
 		return
+	case w.kind == replica.Remove && w.m.ID() == st.ID && len(st.Voters) == 2:
+		// The other one needs this one's word that the change is committed, and
+		// might never get it: it has to lead before this one goes.
+		x.Replica().HandOver()
+		return
 	case w.kind == replica.Promote && !slices.Contains(st.Learners, w.m.ID()):
 		c.Kind = replica.AddLearner
 	}
