@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keelson/keelson/core/env"
@@ -112,7 +113,7 @@ func (n *Net) Each(fn func(*Link)) {
 func (n *Net) SetAll(c LinkConfig) {
 	n.conf = c
 	for _, l := range n.links {
-		l.conf = c
+		l.Set(c)
 	}
 }
 
@@ -232,6 +233,7 @@ type Link struct {
 	last    time.Duration // when the latest frame arrives
 	clogged time.Duration
 	held    []*frame // frames that wait for a cut or clog to end
+	queued  []*frame // frames that wait for bandwidth, and some that have arrived
 }
 
 // LinkStats are counters of one link. Bytes are of frames that were sent and
@@ -250,8 +252,25 @@ func (l *Link) To() env.NodeID { return l.to }
 // Config is how the link behaves now.
 func (l *Link) Config() LinkConfig { return l.conf }
 
-// Set changes how the link behaves from the next frame on.
-func (l *Link) Set(c LinkConfig) { l.conf = c }
+// Set changes how the link behaves from the next frame on. What waited for more
+// bandwidth than there was goes at once if there is enough now.
+func (l *Link) Set(c LinkConfig) {
+	narrow := l.conf.Bandwidth > 0 && c.Bandwidth == 0
+	l.conf = c
+	if !narrow {
+		return
+	}
+	queued := l.queued
+	l.queued, l.idleAt = nil, 0
+	for _, f := range queued {
+		if !f.under {
+			continue
+		}
+		again := *f
+		f.under, f.void = false, true
+		l.net.w.push(l.net.w.now+l.latency(), &again)
+	}
+}
 
 // Stats reads the counters.
 func (l *Link) Stats() LinkStats { return l.stats }
@@ -317,6 +336,9 @@ type frame struct {
 	p    []byte
 	sum  uint64 // of p when it was sent; 0: it was damaged on the way
 	copy bool   // a second copy, which is not in flight as far as the sender knows
+
+	under bool // it waits for bandwidth
+	void  bool // it was put on its way anew
 }
 
 // send takes a frame from a node.
@@ -354,8 +376,19 @@ func (l *Link) carry(f *frame, at time.Duration) {
 		f.p[l.net.rand.IntN(len(f.p))] ^= 1 << l.net.rand.IntN(8)
 		f.sum = 0
 	}
+	if l.conf.Bandwidth > 0 {
+		f.under = true
+		if len(l.queued) >= queuedMost {
+			l.queued = slices.DeleteFunc(l.queued, func(o *frame) bool { return !o.under })
+		}
+		l.queued = append(l.queued, f)
+	}
 	l.net.w.push(at, f)
 }
+
+// queuedMost is how many frames may wait for bandwidth before those that have
+// arrived are forgotten.
+const queuedMost = 256
 
 // lost draws whether the link loses a frame of that size.
 func (l *Link) lost(size int) bool {
@@ -402,6 +435,10 @@ func (l *Link) arrival(size int) time.Duration {
 }
 
 func (f *frame) run(w *World) {
+	if f.void {
+		return
+	}
+	f.under = false
 	l := f.link
 	if l.blocked() {
 		if l.Cut() && !l.conf.Hold {
