@@ -32,6 +32,7 @@ func TestDisasters(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(name)
 			require.NoError(t, err)
+			require.LessOrEqual(t, strings.Count(string(text), "\n"), 30, "a disaster fits on a screen")
 			first := run(t, name, string(text))
 			if *rewrite {
 				require.NoError(t, os.WriteFile(name, []byte(first.File.String()), 0o644))
