@@ -10,7 +10,7 @@ import (
 // Bounds are how long, in virtual time, each step towards peace may take after
 // trouble has ended. Zero fields are the defaults.
 type Bounds struct {
-	Leader time.Duration // until a majority follows one leader: 10 election timeouts and two restarts, 22 s
+	Leader time.Duration // until a majority follows one leader: 10 election timeouts, and two for processes being restarted: 12 s
 	Answer time.Duration // until every request and client is done: 30 s
 	Equal  time.Duration // until all replicas hold the same: 20 s
 	Expire time.Duration // until keys with a TTL are gone after that, beside the TTL itself: 5 s
@@ -22,7 +22,7 @@ func (b *Bounds) fill() {
 			*d = v
 		}
 	}
-	or(&b.Leader, 22*time.Second)
+	or(&b.Leader, 12*time.Second)
 	or(&b.Answer, 30*time.Second)
 	or(&b.Equal, 20*time.Second)
 	or(&b.Expire, 5*time.Second)
