@@ -16,7 +16,7 @@ run: build ## start a cluster of three real processes on this machine (Ctrl-C st
 	bin/keelson dev
 
 packages: ## install the Debian packages that the tests compare with (root)
-	@missing=""; for p in etcd-server etcd-client iproute2 curl; do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	@missing=""; for p in etcd-server etcd-client iproute2 curl strace; do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
 
 # Packages that start real processes have the machine to themselves.
@@ -35,7 +35,7 @@ lint: ## vet, floors, determinism, comments, form
 	go vet -tags planted ./...
 	go test -count=1 .
 
-bench: build ## measure the benchmarks of performance.md against Debian's etcd, and the simulator
+bench: packages build ## measure the benchmarks of docs/performance.md against Debian's etcd, and the simulator
 	go run ./bench/keys
 	bin/keelson sim bench
 
