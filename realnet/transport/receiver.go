@@ -152,10 +152,11 @@ func (t *Transport) read(from env.NodeID, r *receiver, count *atomic.Uint64) err
 		if _, err := io.ReadFull(in, length[:]); err != nil {
 			return err
 		}
-		n := int(binary.LittleEndian.Uint32(length[:]))
-		if n > peer.MaxFrame {
-			return fmt.Errorf("stream out of step: a frame of %d bytes", n)
+		size := binary.LittleEndian.Uint32(length[:])
+		if size > peer.MaxFrame {
+			return fmt.Errorf("stream out of step: a frame of %d bytes", size)
 		}
+		n := int(size) // only now: an int may have 32 bits
 		if !r.hold(n, t.opts.QueueBytes) {
 			return net.ErrClosed
 		}

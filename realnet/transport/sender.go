@@ -78,7 +78,7 @@ func (s *sender) send(frame []byte) bool {
 // direct writes frame if the socket takes it. False says that it must be queued;
 // what was taken of it by then is not written again.
 func (s *sender) direct(frame []byte) bool {
-	p := append(appendLength(make([]byte, 0, peer.LengthSize+len(frame)), len(frame)), frame...)
+	p := peer.AppendStream(make([]byte, 0, peer.LengthSize+len(frame)), frame)
 	n, err := writeNow(s.raw, p)
 	s.sent.Add(uint64(n))
 	if err != nil || n == 0 {
