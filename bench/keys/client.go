@@ -156,17 +156,6 @@ func (c *conn) chunk() ([]byte, error) {
 	return p, nil
 }
 
-// event reads the next event of a watch, which may also be answered at once and
-// as a whole.
-func (c *conn) event(length int, chunked bool) ([]byte, error) {
-	if chunked {
-		return c.chunk()
-	}
-	p := make([]byte, length)
-	_, err := io.ReadFull(c.r, p)
-	return p, err
-}
-
 const form = "application/x-www-form-urlencoded"
 
 // request builds the bytes of one request; an empty body is none.
