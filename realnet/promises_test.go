@@ -132,7 +132,7 @@ func (r *rig) Start(i int, n envtest.Node) {
 	for j := range r.machines {
 		peers[r.ID(j)] = []string{fmt.Sprintf("http://%s", r.machines[j].address)}
 	}
-	require.NoError(r, tr.Set(peers))
+	require.NoError(r, tr.SetPeers(peers))
 	m.loop, m.disk, m.net = loop, d, tr
 	flush := n.Flush
 	if flush == nil {

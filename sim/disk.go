@@ -708,8 +708,14 @@ func (n *nodeDisk) ask(name string, r *request) {
 }
 
 func checkName(name string) error {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
-		return fmt.Errorf("file name %q: want one path element", name)
+	directory, element, found := strings.Cut(name, "/")
+	if !found {
+		element = directory
+	}
+	for _, e := range []string{directory, element} {
+		if e == "" || e == "." || e == ".." || strings.ContainsAny(e, "/\x00") {
+			return fmt.Errorf("file name %q: want one path element, or a directory and one", name)
+		}
 	}
 	return nil
 }

@@ -494,6 +494,9 @@ type nodeNet struct {
 
 var _ env.Net = (*nodeNet)(nil)
 
+// Set implements env.Net.
+func (n *nodeNet) Set(env.Group) {}
+
 func (n *nodeNet) Send(to env.NodeID, frame []byte) bool {
 	w := n.m.w
 	if n.life != n.m.life || w.byID[to] == nil {

@@ -148,7 +148,7 @@ func (m *member) open(o *serveOptions) (err error) {
 	for _, p := range m.id.Members {
 		addresses[p.ID] = p.PeerURLs
 	}
-	return m.net.Set(addresses)
+	return m.net.SetPeers(addresses)
 }
 
 // identify finds out who this member is, and refuses one that has lost its log.

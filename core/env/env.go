@@ -44,6 +44,9 @@ type Env struct {
 	Clock Clock
 	Disk  Disk
 	Net   Net
+	Web   Web
+	Names Names
+	Work  Work
 	Log   Log
 	Rare  Rare
 	// Rand is this node's own stream. It is seeded differently at each start
@@ -68,8 +71,9 @@ type Timer interface {
 }
 
 // Disk holds the few files a node owns. Its verbs are the durable steps a node
-// needs, not the calls of the operating system. A name is one path element
-// without a slash.
+// needs, not the calls of the operating system. A name is one path element, or a
+// directory and an element joined by a slash: member/identity. Directories are made
+// when they are needed; In gives the view of one of them.
 //
 // After a completion with an error, what the file holds is unknown until the
 // node starts again: the node must stop and recover, never retry. The one
@@ -120,6 +124,24 @@ type Net interface {
 	// Send takes ownership of frame. False means that it was dropped on the
 	// spot, because the queue to that node is full or nobody is known there.
 	Send(to NodeID, frame []byte) bool
+	// Set says who this node is and makes the nodes that can be reached exactly
+	// g.Peers. Setting the same again is free. Before the first Set nobody can be
+	// reached and nothing arrives. A URL that cannot be used is logged, and its
+	// node is reached by its other ones or not at all.
+	Set(g Group)
+}
+
+// Group is a cluster as one of its nodes sees it.
+type Group struct {
+	Cluster uint64
+	Self    NodeID
+	Peers   []Peer // sorted by ID; Self may be among them and is passed over
+}
+
+// Peer is where a node is found.
+type Peer struct {
+	ID   NodeID
+	URLs []string // scheme://host:port, tried in turn
 }
 
 // Level says whom a log line is for.

@@ -14,6 +14,13 @@ type Request struct {
 	BodyTooBig  bool   // the body exceeded BodyMax and was not kept
 	User        string // basic auth; reserved for /v2/auth
 	Password    string
+	// Peer says that the request came in where other members call, so that it may
+	// ask for what clients do not get.
+	Peer bool
+	// Header and Remote are filled in only for servers that ask for whole requests
+	// (proxies): all header lines as they came, and the caller's address.
+	Header []Header
+	Remote string
 	// TimeoutMS bounds how long the gateway may take to answer, in milliseconds;
 	// 0 stands for the server's default of 5 s and two election timeouts.
 	TimeoutMS int

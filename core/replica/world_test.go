@@ -183,6 +183,8 @@ func (t *timer) Stop() { t.stopped = true }
 
 type wires struct{ h *host }
 
+func (wires) Set(env.Group) {}
+
 func (n wires) Send(to env.NodeID, frame []byte) bool {
 	w := n.h.w
 	if w.cut(n.h.id, to) || w.rng.Float64() < w.loss {

@@ -107,10 +107,10 @@ func (t *Transport) Serve(l net.Listener) {
 	t.tasks.Go(func() { t.accept(l) })
 }
 
-// Set makes the nodes that can be reached exactly peers: for each the URLs to try
+// SetPeers makes the nodes that can be reached exactly peers: for each the URLs to try
 // in turn. Setting the same again is free; an address that changes ends its
 // stream.
-func (t *Transport) Set(peers map[env.NodeID][]string) error {
+func (t *Transport) SetPeers(peers map[env.NodeID][]string) error {
 	want := make(map[env.NodeID][]string, len(peers))
 	for _, id := range slices.Sorted(maps.Keys(peers)) {
 		if id == t.opts.Self {
@@ -162,6 +162,17 @@ func addressesOf(urls []string) ([]string, error) {
 		addresses = append(addresses, u.Host)
 	}
 	return addresses, nil
+}
+
+// Set implements env.Net.
+func (t *Transport) Set(g env.Group) {
+	peers := make(map[env.NodeID][]string)
+	for _, p := range g.Peers {
+		peers[p.ID] = p.URLs
+	}
+	if err := t.SetPeers(peers); err != nil {
+		t.opts.Log.Log(env.Warn, "peers not set", "error", err)
+	}
 }
 
 // Send implements env.Net.

@@ -76,7 +76,7 @@ func (n *node) reach(t *testing.T, others map[env.NodeID]*node) {
 	for id, o := range others {
 		urls[id] = []string{o.url}
 	}
-	require.NoError(t, n.Set(urls))
+	require.NoError(t, n.SetPeers(urls))
 }
 
 func (n *node) expect(t *testing.T, want string) {
@@ -126,7 +126,7 @@ func TestStrangersAreRefusedByName(t *testing.T) {
 	other := start(t, 2, "127.0.0.1:0", func(o *Options) { o.Cluster = 8 })
 	third := start(t, 3, "127.0.0.1:0", nil)
 	other.reach(t, map[env.NodeID]*node{1: a})
-	require.NoError(t, third.Set(map[env.NodeID][]string{4: {a.url}}))
+	require.NoError(t, third.SetPeers(map[env.NodeID][]string{4: {a.url}}))
 	for _, c := range []struct {
 		n    *node
 		text string
@@ -198,12 +198,12 @@ func TestSetIsIdempotentAndRefusesBadAddresses(t *testing.T) {
 		o.Dial = func(context.Context, string) (net.Conn, error) { dials++; return nil, fmt.Errorf("no route") }
 	})
 	peers := map[env.NodeID][]string{2: {"http://192.0.2.1:2380"}}
-	require.NoError(t, a.Set(peers))
+	require.NoError(t, a.SetPeers(peers))
 	before := *a.senders.Load()
-	require.NoError(t, a.Set(peers))
+	require.NoError(t, a.SetPeers(peers))
 	assert.Equal(t, before, *a.senders.Load())
-	assert.ErrorContains(t, a.Set(map[env.NodeID][]string{2: {"http://host"}}), `peer 2: URL "http://host": want http://host:port`)
-	require.NoError(t, a.Set(nil))
+	assert.ErrorContains(t, a.SetPeers(map[env.NodeID][]string{2: {"http://host"}}), `peer 2: URL "http://host": want http://host:port`)
+	require.NoError(t, a.SetPeers(nil))
 	assert.False(t, a.Send(2, frame("x")))
 	a.Close()
 	assert.LessOrEqual(t, dials, 1)
