@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/planted"
+	"github.com/keelson/keelson/core/retry"
 )
 
 // Options says how a Client reaches its cluster.
@@ -83,48 +84,6 @@ func (c *Client) setEndpoints(eps []string) {
 	}
 }
 
-// outcome is how one attempt ended.
-type outcome int
-
-const (
-	answered outcome = iota // a success, or a refusal that another endpoint would repeat
-	notSent                 // the transport knows that no server saw the request
-	unknown                 // sent, and no usable answer: time-out, connection lost, body cut short
-	serverAtFault
-)
-
-// next is what is done after an attempt.
-type next int
-
-const (
-	giveAnswer next = iota
-	tryNext         // the next endpoint; after the last one, back off and begin a new round
-	giveUnknown
-)
-
-// rule is one line of the table of retries.
-type rule struct {
-	read, write next
-	why         string
-}
-
-// ruleOf is the table of retries, the only place that decides. Reads are GET;
-// everything else is a write, since even a plain set that is applied twice
-// can undo what somebody else wrote in between.
-func ruleOf(o outcome) rule {
-	switch o {
-	case answered:
-		return rule{giveAnswer, giveAnswer, "the server has decided"}
-	case notSent:
-		return rule{tryNext, tryNext, "no server saw it, so nothing can happen twice"}
-	case unknown:
-		return rule{tryNext, giveUnknown, "a read changes nothing; a write may have happened"}
-	case serverAtFault: // status 5xx
-		return rule{tryNext, giveUnknown, "the server gave up waiting, but what it proposed may still be applied"}
-	}
-	return rule{giveUnknown, giveUnknown, ""}
-}
-
 // call is one request to whichever endpoint answers.
 type call struct {
 	method, path, query string
@@ -132,7 +91,7 @@ type call struct {
 	stream              bool
 }
 
-func (c *call) read() bool { return c.method == "GET" || c.method == "HEAD" }
+func (c *call) read() bool { return retry.Reads(c.method) }
 
 // answer is what a call brings back. Body is open only for streams.
 type answer struct {
@@ -174,26 +133,22 @@ func (c *Client) round(ctx context.Context, q *call, began time.Duration) (a *an
 			return nil, true, &totalError{}
 		}
 		a, o, err := c.attempt(ctx, c.eps[at], q, left)
-		if o != answered && ctx.Err() != nil {
+		if o != retry.Answered && ctx.Err() != nil {
 			return nil, true, canceled(ctx, q, o)
 		}
-		r := ruleOf(o)
-		do := r.write
-		if q.read() {
-			do = r.read
+		do := retry.Of(o).For(q.method)
+		if do == retry.GiveUnknown && planted.On(planted.RetryUnsafe) {
+			do = retry.TryNext
 		}
-		if do == giveUnknown && planted.On(planted.RetryUnsafe) {
-			do = tryNext
-		}
-		if do == giveAnswer {
+		if do == retry.GiveAnswer {
 			c.pinned = at
 			return a, true, err
 		}
 		if c.o.Total > 0 && c.doer.Now()-began >= c.o.Total {
-			return nil, true, &totalError{unknown: do == giveUnknown}
+			return nil, true, &totalError{unknown: do == retry.GiveUnknown}
 		}
 		failed.Errors = append(failed.Errors, err)
-		if do == giveUnknown {
+		if do == retry.GiveUnknown {
 			failed.Unknown = true
 			return nil, true, failed
 		}
@@ -203,8 +158,8 @@ func (c *Client) round(ctx context.Context, q *call, began time.Duration) (a *an
 
 // canceled is the caller's own wish to stop, with what it means for a write that
 // was under way.
-func canceled(ctx context.Context, q *call, o outcome) error {
-	if !q.read() && o != notSent {
+func canceled(ctx context.Context, q *call, o retry.Outcome) error {
+	if !q.read() && o != retry.NotSent {
 		return fmt.Errorf("%w: %w", context.Cause(ctx), ErrUnknown)
 	}
 	return context.Cause(ctx)
@@ -250,7 +205,7 @@ func (c *Client) backoff(round int) time.Duration {
 
 // attempt sends a call to one endpoint and follows redirects, which keep the
 // method whatever their status.
-func (c *Client) attempt(ctx context.Context, endpoint string, q *call, timeout time.Duration) (*answer, outcome, error) {
+func (c *Client) attempt(ctx context.Context, endpoint string, q *call, timeout time.Duration) (*answer, retry.Outcome, error) {
 	r := &Request{
 		Endpoint: endpoint, Method: q.method, Path: q.path, Query: q.query,
 		ContentType: q.contentType, Body: q.body, User: c.o.User, Password: c.o.Password,
@@ -267,24 +222,24 @@ func (c *Client) attempt(ctx context.Context, endpoint string, q *call, timeout 
 		}
 		to, redirected, err := follow(r, resp)
 		if err != nil {
-			return nil, serverAtFault, err
+			return nil, retry.ServerAtFault, err
 		}
 		if !redirected {
 			return c.receive(r, resp)
 		}
 		r = to
 	}
-	return nil, serverAtFault, fmt.Errorf("client: endpoint %s redirects more than %d times", endpoint, redirectsMax)
+	return nil, retry.ServerAtFault, fmt.Errorf("client: endpoint %s redirects more than %d times", endpoint, redirectsMax)
 }
 
-func transport(endpoint string, err error) (outcome, error) {
+func transport(endpoint string, err error) (retry.Outcome, error) {
 	switch {
 	case errors.Is(err, ErrTimeout):
-		return unknown, &attemptError{fmt.Sprintf("client: endpoint %s exceeded header timeout", endpoint), err}
+		return retry.Unknown, &attemptError{fmt.Sprintf("client: endpoint %s exceeded header timeout", endpoint), err}
 	case errors.Is(err, ErrUnknown):
-		return unknown, err
+		return retry.Unknown, err
 	}
-	return notSent, err
+	return retry.NotSent, err
 }
 
 // follow gives the request that a redirect asks for.
@@ -316,22 +271,25 @@ func follow(r *Request, resp *Response) (*Request, bool, error) {
 }
 
 // receive reads an answer, or leaves the body of a stream open.
-func (c *Client) receive(r *Request, resp *Response) (*answer, outcome, error) {
+func (c *Client) receive(r *Request, resp *Response) (*answer, retry.Outcome, error) {
 	a := &answer{status: resp.Status, header: resp.Header}
 	if r.Stream && resp.Status == 200 {
 		a.body = resp.Body
-		return a, answered, nil
+		return a, retry.Answered, nil
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, unknown, fmt.Errorf("client: answer of %s cut short: %w", r.Endpoint, err)
+		return nil, retry.Unknown, fmt.Errorf("client: answer of %s cut short: %w", r.Endpoint, err)
 	}
 	a.text = text
 	if resp.Status < 500 || resp.Status == statusNotImplemented {
-		return a, answered, nil
+		return a, retry.Answered, nil
 	}
-	return nil, serverAtFault, fault(r.Endpoint, a)
+	if resp.Header[retry.Header] == retry.Unsent {
+		return nil, retry.NotSent, fault(r.Endpoint, a)
+	}
+	return nil, retry.ServerAtFault, fault(r.Endpoint, a)
 }
 
 // fault says in the original client's words that a server could not answer. It

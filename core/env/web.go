@@ -23,6 +23,9 @@ type WebRequest struct {
 	// Timeout bounds the wait for the head of the answer and, unless Stream is set,
 	// for all of it; 0 is no bound.
 	Timeout time.Duration
+	// Connect bounds the wait for a connection; when it runs out, the request was not
+	// sent. 0 is no bound of its own.
+	Connect time.Duration
 	// Stream says that the body may take for ever, as that of a watch.
 	Stream bool
 }

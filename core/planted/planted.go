@@ -33,4 +33,5 @@ const (
 	RetryWithoutBackoff Bug = 32 // resource bound
 	StalledLeaderStays  Bug = 33 // liveness
 	PeerQueueUnbounded  Bug = 34 // memory bound
+	ProxyResendsWrite   Bug = 42 // proxy sends a write again whose outcome is unknown: linearizability
 )
