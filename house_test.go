@@ -54,6 +54,7 @@ var floors = []struct {
 	{"realnet", "core/...", "the real machine stands beside the simulator and never meets it"},
 	{"realnet/...", "core/... realnet realnet/...", "the real machine stands beside the simulator and never meets it"},
 	{"cmd/cli/...", "core/client core/store core/gateway core/lock core/reboot core/env core/planted cmd/cli/...", "a command sees a cluster through a client, so that it runs in the simulator unchanged"},
+	{"cmd/cli/options", "core/bootstrap core/daemon core/env core/gateway core/node core/proxy core/store", "options are words; what they start is handed back as a value"},
 	{"linearizability", "core/... sim sim/...", "checkers see histories from both worlds through one type"},
 	{"scenarios", "core/... sim sim/... linearizability cmd/cli/... scenarios/...", "a scenario sees no real machine"},
 	{"scenarios/...", "core/... sim sim/... linearizability cmd/cli/... scenarios scenarios/...", "a scenario sees no real machine"},
