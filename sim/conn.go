@@ -2,12 +2,12 @@ package sim
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net/textproto"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +26,14 @@ const (
 	headBytes     = 200              // of a request or reply, roughly
 )
 
+// caller is the client's end of a connection.
+type caller interface {
+	wake()        // something has arrived, or nothing more will
+	closed(*conn) // the connection is not the caller's any more
+	// mayReuse says that a connection to m may be open from an earlier request.
+	mayReuse(m *Machine) bool
+}
+
 // conn is one request's connection, seen from both ends. Each direction is a
 // stream: segments arrive in order, late where the link loses them, or not at
 // all once the connection is broken.
@@ -36,9 +44,10 @@ type conn struct {
 	w    *World
 	id   uint64
 	from env.NodeID
-	proc *Proc
+	who  caller
 	m    *Machine
-	req  *client.Request
+	req  *gateway.Request
+	size int // of the request with its head, in bytes
 	up   flow
 	down flow
 
@@ -48,6 +57,7 @@ type conn struct {
 	head     *gateway.Reply
 	body     []byte
 	ended    bool // the body is complete
+	stream   bool // the body may take for ever
 	err      error
 	gone     bool // the client no longer cares
 	silent   int  // keep-alive probes without an answer
@@ -77,24 +87,26 @@ type segment struct {
 	fn func()
 }
 
-func (n *Net) dial(p *Proc, from env.NodeID, m *Machine, req *client.Request) *conn {
+func (n *Net) dial(who caller, from env.NodeID, m *Machine, req *gateway.Request) *conn {
 	n.nextConn++
-	c := &conn{w: n.w, id: n.nextConn, from: from, proc: p, m: m, req: req}
+	c := &conn{w: n.w, id: n.nextConn, from: from, who: who, m: m, req: req}
+	c.size = headBytes + len(req.Path) + len(req.Query) + len(req.Body)
+	if len(req.Body) > gateway.BodyMax {
+		req.Body, req.BodyTooBig = nil, true
+	}
 	c.up.link, c.down.link = n.Link(from, m.id), n.Link(m.id, from)
-	c.w.record(KindClient, from, m.id, len(req.Body), hashString(hashString(c.id, req.Path), req.Body), req.Method)
+	c.w.record(KindClient, from, m.id, len(req.Body), hashBytes(hashString(c.id, req.Path), req.Body), req.Method)
 	// Half of all requests find a connection that is open already, and so leave
 	// without knowing whether anybody is still there.
-	if n.connRand.chance(0.5) {
+	if n.connRand.chance(0.5) && who.mayReuse(m) {
 		c.accepted, c.sent = true, true
-		c.push(&c.up, c.size(), c.arrive)
+		c.push(&c.up, c.size, c.arrive)
 	} else {
 		c.push(&c.up, headBytes, c.knock)
 	}
 	c.probeLater()
 	return c
 }
-
-func (c *conn) size() int { return headBytes + len(c.req.Path) + len(c.req.Query) + len(c.req.Body) }
 
 // push puts a segment on the way.
 func (c *conn) push(f *flow, size int, fn func()) {
@@ -177,7 +189,7 @@ func (c *conn) knock() {
 	default:
 		c.push(&c.down, headBytes, func() {
 			c.accepted, c.sent = true, true
-			c.push(&c.up, c.size(), c.arrive)
+			c.push(&c.up, c.size, c.arrive)
 		})
 	}
 }
@@ -215,7 +227,7 @@ func (c *conn) fail(err error) {
 		c.w.record(KindClient, c.from, c.m.id, 0, c.id, err.Error())
 	}
 	c.up.closed, c.down.closed = true, true
-	c.proc.wake()
+	c.who.wake()
 }
 
 // hangUp is the end of the connection as the server sees it.
@@ -260,7 +272,7 @@ func (c *conn) close() {
 	}
 	c.gone = true
 	c.down.closed = true
-	c.proc.open = slices.DeleteFunc(c.proc.open, func(o *conn) bool { return o == c })
+	c.who.closed(c)
 	if !c.w.closed {
 		c.push(&c.up, headBytes, c.hangUp)
 	}
@@ -310,17 +322,8 @@ func (r *connRequest) drop(*Machine) {}
 func (r *connRequest) deliver(m *Machine) {
 	c := (*conn)(r)
 	c.served = true
-	q := &gateway.Request{
-		Method: c.req.Method, Path: c.req.Path, Query: c.req.Query, ContentType: c.req.ContentType,
-		User: c.req.User, Password: c.req.Password,
-	}
-	if len(c.req.Body) > gateway.BodyMax {
-		q.BodyTooBig = true
-	} else {
-		q.Body = []byte(c.req.Body)
-	}
-	m.w.record(KindRequest, m.id, c.from, len(q.Body), c.id, "")
-	c.cancel = m.node.Serve(q, (*responder)(c))
+	m.w.record(KindRequest, m.id, c.from, len(c.req.Body), c.id, "")
+	c.cancel = m.node.Serve(c.req, (*responder)(c))
 }
 
 // connCancel is the input that a client's going away is.
@@ -360,7 +363,7 @@ func (r *responder) Reply(reply *gateway.Reply) {
 		c.head = reply
 		c.body = append(c.body, reply.Body...)
 		c.ended = !reply.More
-		c.proc.wake()
+		c.who.wake()
 	})
 }
 
@@ -379,7 +382,7 @@ func (r *responder) Chunk(p []byte) bool {
 	c.w.record(KindChunk, c.m.id, c.from, len(p), hashBytes(c.id, p), "")
 	c.push(&c.down, len(p), func() {
 		c.body = append(c.body, p...)
-		c.proc.wake()
+		c.who.wake()
 	})
 	return true
 }
@@ -396,7 +399,7 @@ func (r *responder) End() {
 	c.detach()
 	c.push(&c.down, 0, func() {
 		c.ended = true
-		c.proc.wake()
+		c.who.wake()
 	})
 }
 
@@ -408,12 +411,12 @@ func (p *Proc) do(ctx context.Context, from env.NodeID, req *client.Request) (*c
 	if err := p.stopped(ctx); err != nil {
 		return nil, err
 	}
-	m, err := p.w.resolve(from, req.Endpoint)
+	m, peer, err := p.w.resolve(from, req.Endpoint)
 	if err != nil {
 		return nil, err
 	}
-	r := *req
-	c := p.w.net.dial(p, from, m, &r)
+	c := p.w.net.dial(p, from, m, p.w.wire(from, peer, req))
+	c.stream = req.Stream
 	deadline := time.Duration(0)
 	if req.Timeout > 0 {
 		deadline = p.w.now + req.Timeout
@@ -424,7 +427,7 @@ func (p *Proc) do(ctx context.Context, from env.NodeID, req *client.Request) (*c
 		case c.err != nil:
 			return nil, c.failed(c.err)
 		case c.head != nil:
-			return c.response(ctx, deadline), nil
+			return p.response(ctx, c, deadline), nil
 		case deadline > 0 && p.w.now >= deadline:
 			err := c.timedOut()
 			c.close()
@@ -460,29 +463,30 @@ func (c *conn) timedOut() error {
 	return fmt.Errorf("%s http://%s%s: %w", c.req.Method, c.m.name, c.req.Path, client.ErrTimeout)
 }
 
-func (c *conn) response(ctx context.Context, deadline time.Duration) *client.Response {
+func (p *Proc) response(ctx context.Context, c *conn, deadline time.Duration) *client.Response {
 	h := make(map[string]string, len(c.head.Header))
 	for _, l := range c.head.Header {
 		h[textproto.CanonicalMIMEHeaderKey(l.Name)] = l.Value
 	}
-	if c.req.Stream {
+	if c.stream {
 		deadline = 0
 	}
 	if !c.ended {
-		c.proc.open = append(c.proc.open, c)
+		p.open = append(p.open, c)
 	}
-	return &client.Response{Status: c.head.Status, Header: h, Body: &body{c, ctx, deadline}}
+	return &client.Response{Status: c.head.Status, Header: h, Body: &body{c, p, ctx, deadline}}
 }
 
 // body reads what follows the head, suspending the Proc while there is nothing.
 type body struct {
 	c        *conn
+	p        *Proc
 	ctx      context.Context
 	deadline time.Duration
 }
 
 func (b *body) Read(dst []byte) (int, error) {
-	c, p := b.c, b.c.proc
+	c, p := b.c, b.p
 	for {
 		switch {
 		case len(dst) == 0:
@@ -513,22 +517,42 @@ func (b *body) Close() error {
 	return nil
 }
 
-// resolve finds the machine behind a base URL.
-func (w *World) resolve(from env.NodeID, endpoint string) (*Machine, error) {
+// wire is a client's request as a server gets it.
+func (w *World) wire(from env.NodeID, peer bool, r *client.Request) *gateway.Request {
+	q := &gateway.Request{
+		Method: r.Method, Path: r.Path, Query: r.Query, ContentType: r.ContentType, Body: []byte(r.Body),
+		User: r.User, Password: r.Password, Peer: peer, Remote: w.remote(from),
+	}
+	if r.ContentType != "" {
+		q.Header = append(q.Header, gateway.Header{Name: "Content-Type", Value: r.ContentType})
+	}
+	if r.User != "" {
+		q.Header = append(q.Header, gateway.Header{
+			Name: "Authorization", Value: "Basic " + base64.StdEncoding.EncodeToString([]byte(r.User+":"+r.Password)),
+		})
+	}
+	return q
+}
+
+// resolve finds the machine behind a base URL, and whether its port is that of
+// peers.
+func (w *World) resolve(from env.NodeID, endpoint string) (m *Machine, peer bool, err error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {
-		return nil, fmt.Errorf("endpoint %q: %w", endpoint, err)
+		return nil, false, fmt.Errorf("endpoint %q: %w", endpoint, err)
 	}
-	host, port := u.Hostname(), u.Port()
-	m := w.byName[host]
-	if m == nil && (host == "127.0.0.1" || host == "localhost" || host == "::1") {
+	m = w.host(u.Hostname())
+	if m == nil && loopback(u.Hostname()) {
 		m = w.byID[from]
 	}
 	if m == nil {
-		return nil, fmt.Errorf("dial %s: no such host", strings.TrimSpace(u.Host))
+		return nil, false, fmt.Errorf("dial %s: no such host", strings.TrimSpace(u.Host))
 	}
-	if port != "2379" && port != "4001" {
-		return nil, fmt.Errorf("dial %s: connection refused", u.Host)
+	switch u.Port() {
+	case "2379", "4001":
+		return m, false, nil
+	case "2380", "7001":
+		return m, true, nil
 	}
-	return m, nil
+	return nil, false, fmt.Errorf("dial %s: connection refused", u.Host)
 }

@@ -345,7 +345,7 @@ func TestMisuseOfTheDiskIsAFinding(t *testing.T) {
 		"load later":     func(e *env.Env) { _, _ = e.Disk.Load("log") },
 		"names later":    func(e *env.Env) { _, _ = e.Disk.Names() },
 		"append to old":  func(e *env.Env) { e.Disk.Append("log", nil, nil) },
-		"path":           func(e *env.Env) { e.Disk.Append("a/b", nil, nil) },
+		"path":           func(e *env.Env) { e.Disk.Append("a/b/c", nil, nil) },
 		"changed buffer": func(e *env.Env) { p := []byte("x"); e.Disk.Append("new", p, nil); p[0]++ },
 	} {
 		w := newTestWorld(t, 1, Options{})

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -55,6 +56,8 @@ type Machine struct {
 	name string
 	open Factory
 
+	address netip.Addr
+
 	clock *Clock
 	disk  *Disk
 	rand  *random // of this machine's starts
@@ -68,13 +71,15 @@ type Machine struct {
 	restart time.Duration
 	refused uint // starts in a row that the node refused
 	ports   *nodeClock
+	nic     *nodeNet
 
 	timers  []*timer
 	inbox   []waiting
-	conns   []*conn
-	calling bool  // node code is on the stack
-	dying   *Exit // what ends the process after the present input
-	leaving bool  // the node has said that it is done
+	conns   []*conn    // of others, to this machine
+	calls   []*webCall // of this machine, to others
+	calling bool       // node code is on the stack
+	dying   *Exit      // what ends the process after the present input
+	leaving bool       // the node has said that it is done
 
 	paused    bool
 	pauses    uint64 // counts pauses, so that an old end is ignored
@@ -91,7 +96,7 @@ func newMachine(w *World, id env.NodeID, name string, open Factory) *Machine {
 	return m
 }
 
-// ID is the machine's name in the cluster.
+// ID is which machine it is.
 func (m *Machine) ID() env.NodeID { return m.id }
 
 // Name is the machine's host name.
@@ -158,6 +163,7 @@ func (m *Machine) Start() {
 	m.paused, m.leaving, m.dying, m.busy = false, false, nil, 0
 	m.running = true
 	m.ports = &nodeClock{m: m, life: m.life, now: env.Instant(m.clock.Mono())}
+	m.nic = &nodeNet{m: m, life: m.life}
 	m.note(KindStart, "process", uint64(m.life))
 	node, err := m.boot()
 	switch {
@@ -186,7 +192,10 @@ func (m *Machine) boot() (node Node, err error) {
 	e := &env.Env{
 		Clock: m.ports,
 		Disk:  &nodeDisk{d: m.disk, life: m.life},
-		Net:   &nodeNet{m: m, life: m.life},
+		Net:   m.nic,
+		Web:   &nodeWeb{m, m.life},
+		Names: &nodeNames{m, m.life},
+		Work:  &nodeWork{m, m.life},
 		Log:   &nodeLog{m},
 		Rare:  &m.w.rare,
 		Rand:  m.w.Rand(fmt.Sprintf("node/%d/%d", uint64(m.id), m.life)),
@@ -287,6 +296,11 @@ func (m *Machine) forget(power bool) {
 	m.conns = nil
 	for _, c := range conns {
 		c.serverDied(power)
+	}
+	calls := m.calls
+	m.calls = nil
+	for _, c := range calls {
+		c.died(power)
 	}
 	m.clock.wake()
 }

@@ -333,6 +333,7 @@ func (l *Link) release() {
 // frame is one frame under way.
 type frame struct {
 	link *Link
+	from env.NodeID // the sender as its group knows it
 	p    []byte
 	sum  uint64 // of p when it was sent; 0: it was damaged on the way
 	copy bool   // a second copy, which is not in flight as far as the sender knows
@@ -342,14 +343,14 @@ type frame struct {
 }
 
 // send takes a frame from a node.
-func (l *Link) send(p []byte) bool {
+func (l *Link) send(from env.NodeID, p []byte) bool {
 	w := l.net.w
 	if l.stats.Bytes+len(p) > l.BufferMax() && !planted.On(planted.PeerQueueUnbounded) {
 		l.stats.Refused++
 		w.record(KindDrop, l.from, l.to, len(p), 0, "full")
 		return false
 	}
-	f := &frame{link: l, p: p, sum: hashBytes(1, p) | 1}
+	f := &frame{link: l, from: from, p: p, sum: hashBytes(1, p) | 1}
 	l.stats.Sent++
 	l.stats.Bytes += len(p)
 	l.stats.BytesMax = max(l.stats.BytesMax, l.stats.Bytes)
@@ -360,7 +361,7 @@ func (l *Link) send(p []byte) bool {
 	}
 	l.carry(f, l.arrival(len(p)))
 	if l.net.rand.chance(l.conf.Duplicate) {
-		twin := &frame{link: l, p: append([]byte(nil), p...), sum: f.sum, copy: true}
+		twin := &frame{link: l, from: from, p: append([]byte(nil), p...), sum: f.sum, copy: true}
 		delay := l.conf.DupDelay
 		if delay <= 0 {
 			delay = time.Second
@@ -483,24 +484,8 @@ func (f *frame) deliver(m *Machine) {
 		m.w.fail(&Failure{Oracle: "ownership", Node: l.from, Message: "a frame was changed after Send"})
 		return
 	}
-	m.node.Receive(l.from, f.p)
-}
-
-// nodeNet is the network as one life of a node sees it.
-type nodeNet struct {
-	m    *Machine
-	life int
-}
-
-var _ env.Net = (*nodeNet)(nil)
-
-// Set implements env.Net.
-func (n *nodeNet) Set(env.Group) {}
-
-func (n *nodeNet) Send(to env.NodeID, frame []byte) bool {
-	w := n.m.w
-	if n.life != n.m.life || w.byID[to] == nil {
-		return false
+	if m.nic.self == 0 {
+		return // it belongs to no group yet: nobody listens
 	}
-	return w.net.Link(n.m.id, to).send(frame)
+	m.node.Receive(f.from, f.p)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/keelson/keelson/core/client"
@@ -134,6 +135,15 @@ func (p *Proc) wake() {
 		p.w.push(p.w.now, &wakeUp{p, p.waits})
 	}
 }
+
+// closed implements caller.
+func (p *Proc) closed(c *conn) {
+	p.open = slices.DeleteFunc(p.open, func(o *conn) bool { return o == c })
+}
+
+// mayReuse implements caller: a program may have left a connection idle for any
+// time.
+func (*Proc) mayReuse(*Machine) bool { return true }
 
 type wakeUp struct {
 	p    *Proc

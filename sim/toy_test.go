@@ -54,6 +54,7 @@ func (t *toy) Stop(done func()) {
 func toys(setup func(t *toy) error) Factory {
 	return func(m *Machine, e *env.Env) (Node, error) {
 		t := &toy{m: m, env: e}
+		e.Net.Set(everybody(m.ID()))
 		if setup == nil {
 			return t, nil
 		}
@@ -62,6 +63,15 @@ func toys(setup func(t *toy) error) Factory {
 		}
 		return t, nil
 	}
+}
+
+// everybody is a group of n1 to n9.
+func everybody(self env.NodeID) env.Group {
+	g := env.Group{Cluster: 1, Self: self}
+	for i := 1; i <= 9; i++ {
+		g.Peers = append(g.Peers, env.Peer{ID: env.NodeID(i), URLs: []string{fmt.Sprintf("http://n%d:2380", i)}})
+	}
+	return g
 }
 
 // steady is one input per turn, at once.

@@ -47,6 +47,8 @@ type World struct {
 	byID     map[env.NodeID]*Machine
 	byName   map[string]*Machine
 	net      *Net
+	zone     *Zone
+	places   uint64 // counts the changes of who is found where
 	procs    []*Proc
 
 	streams map[string]*random
@@ -79,6 +81,7 @@ func NewWorld(seed uint64, o Options) *World {
 	w.turns = w.stream("turns")
 	w.fillOptions()
 	w.net = newNet(w)
+	w.zone = newZone(w)
 	w.rare = rareWorld{w: w, on: !o.NoRare}
 	return w
 }
@@ -248,14 +251,17 @@ func (w *World) OnEvent(fn func(Event)) { w.onEvent = append(w.onEvent, fn) }
 // OnLife has fn called when a node's process has started or ended.
 func (w *World) OnLife(fn func(*Machine)) { w.onLife = append(w.onLife, fn) }
 
-// Add makes a machine, switched off. IDs and names must be new; name is also the
-// host part of its URLs.
+// Add makes a machine, switched off. IDs and names must be new. The ID says which
+// machine it is; what its process calls itself in a group is another matter. The
+// name is also a host name, for URLs.
 func (w *World) Add(id env.NodeID, name string, open Factory) *Machine {
 	if w.byID[id] != nil || w.byName[name] != nil || id == 0 || isClient(id) {
 		panic(fmt.Sprintf("sim: machine %v %q: ID or name is taken or not allowed", id, name))
 	}
 	m := newMachine(w, id, name, open)
 	w.machines = append(w.machines, m)
+	m.address = machineAddress(len(w.machines))
+	w.places++
 	w.byID[id], w.byName[name] = m, m
 	return m
 }
@@ -269,6 +275,9 @@ func (w *World) Named(name string) *Machine { return w.byName[name] }
 // Machines lists all machines in the order they were added. The caller must not
 // change the list.
 func (w *World) Machines() []*Machine { return w.machines }
+
+// Zone gives the domain name system.
+func (w *World) Zone() *Zone { return w.zone }
 
 // Net gives the network.
 func (w *World) Net() *Net { return w.net }

@@ -126,11 +126,13 @@ type infoCache struct {
 	leaderAt    env.Instant
 }
 
-// saw follows an event of the store.
-func (i *infoCache) saw(e *store.Event) {
-	if strings.HasPrefix(e.Node.Key, membersKey) || strings.HasPrefix(membersKey, e.Node.Key) {
-		i.stale = true
+// saw follows an event of the store, and says whether it concerns members.
+func (i *infoCache) saw(e *store.Event) bool {
+	if !strings.HasPrefix(e.Node.Key, membersKey) && !strings.HasPrefix(membersKey, e.Node.Key) {
+		return false
 	}
+	i.stale = true
+	return true
 }
 
 // leads follows the leader.

@@ -115,8 +115,10 @@ type Node struct {
 	publisher *publisher
 	info      infoCache
 	wake      wake
-	dead      error
-	stopped   bool
+	// groupStale says that members may be elsewhere than the network was told.
+	groupStale bool
+	dead       error
+	stopped    bool
 }
 
 // Open brings a node up from what its disk holds.
@@ -144,6 +146,7 @@ func Open(cfg Config, e *env.Env) (*Node, error) {
 	n.replica = r
 	n.commands.first, n.commands.next = 1, 1
 	n.restored = false // nobody watches yet
+	n.regroup()
 	return n, nil
 }
 
@@ -183,6 +186,9 @@ func (n *Node) Flush() {
 	n.keep()
 	n.publisher.look()
 	n.pump()
+	if n.groupStale {
+		n.regroup()
+	}
 	n.replica.Flush()
 	n.deliver()
 	n.arm()
@@ -300,7 +306,9 @@ func (m *machine) Apply(index uint64, entry []byte) {
 
 func (n *Node) emit(e *store.Event) {
 	n.events = append(n.events, e)
-	n.info.saw(e)
+	if n.info.saw(e) {
+		n.groupStale = true
+	}
 }
 
 // Snapshot gives the store as it is.
@@ -313,7 +321,7 @@ func (m *machine) Restore(r io.Reader) error {
 		return err
 	}
 	m.store = s
-	m.info.stale = true
+	m.info.stale, m.groupStale = true, true
 	return nil
 }
 
