@@ -37,6 +37,7 @@ var floors = []struct {
 	{"core/store", "core/env core/invariant core/planted", "the tree is a function of the log and knows no disk, raft or HTTP"},
 	{"core/wal", "core/env core/invariant core/planted", "the log stores bytes and does not know what they mean"},
 	{"core/peer", "core/env core/invariant core/planted", "a link carries bytes and does not know what they mean"},
+	{"core/archive", "core/env core/store", "a backup is a file format and knows no cluster"},
 	{"core/lock", "core/env core/invariant core/store core/planted", "the semaphore is a value"},
 	{"core/replica", "core/env core/invariant core/planted core/wal core/peer", "raft replicates entries without knowing what they change"},
 	{"core/control", "core/env core/invariant core/planted core/store", "the habit of controllers knows no controller"},

@@ -55,7 +55,7 @@ func Load(dir string, tags []string, patterns ...string) ([]*packages.Package, e
 // standard lists the packages of the standard library that deterministic code
 // may import: pure ones, of which forbiddenNames takes away what is not.
 var standard = words(`
-	bytes cmp context crypto/sha1 encoding/base64 encoding/binary encoding/hex encoding/json errors fmt
+	bytes cmp context crypto/sha1 crypto/sha256 encoding/base64 encoding/binary encoding/hex encoding/json errors fmt
 	hash hash/crc32 hash/crc64 hash/fnv html io io/fs iter maps math math/bits math/rand/v2 net/netip net/textproto
 	net/url path regexp slices sort strconv strings text/tabwriter time unicode unicode/utf8`)
 
@@ -78,8 +78,9 @@ var whyNot = map[string]string{
 // allowedModules lists the modules of others that core may use, each with the
 // reason it is deterministic.
 var allowedModules = map[string]string{
-	"go.etcd.io/raft/v3":         "a state machine without goroutines; its one random draw is made constant in simulator processes",
-	"google.golang.org/protobuf": "encodes fields in order; what is hashed or stored is marshalled deterministically",
+	"go.etcd.io/raft/v3":            "a state machine without goroutines; its one random draw is made constant in simulator processes",
+	"github.com/klauspost/compress": "compresses block by block, in the calling goroutine where concurrency is 1",
+	"google.golang.org/protobuf":    "encodes fields in order; what is hashed or stored is marshalled deterministically",
 }
 
 // forbiddenNames maps the full name of a function, method or variable to the
