@@ -76,7 +76,7 @@ type fillable struct{ *rig }
 // Fill implements envtest.Filler.
 func (r fillable) Fill(i, left int) {
 	r.Helper()
-	path := filepath.Join(r.machines[i].dir, "others", "ballast")
+	path := filepath.Join(r.machines[i].dir, "others", "deeper", "ballast")
 	if left < 0 {
 		require.NoError(r, os.RemoveAll(filepath.Dir(path)))
 		return

@@ -11,8 +11,7 @@ package disk
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,6 +39,9 @@ type Options struct {
 	// driver must call AfterTurn at the end of each turn. It lets a lone append to
 	// a quick disk be written by the loop itself.
 	Idle func() bool
+	// Apart keeps the files whose names begin with a key in the directory of its
+	// value. A key has a slash, as member/wal- does.
+	Apart map[string]string
 }
 
 // inlineMax is how long syncs may have taken of late for the loop to wait for one:
@@ -70,7 +72,6 @@ func datasync(fd *os.File) error {
 // goroutine.
 type Disk struct {
 	path string
-	dir  *os.File // for its lock and for syncing names
 	post func(func()) bool
 	opts Options
 	sys  system
@@ -81,7 +82,8 @@ type Disk struct {
 	volume atomic.Int64     // bytes that were synced together of late, likewise
 
 	mu     sync.Mutex
-	broken error // the first error after which nothing can be believed
+	broken error               // the first error after which nothing can be believed
+	dirs   map[string]*os.File // by path, for their locks and for syncing names
 
 	workers sync.WaitGroup
 }
@@ -93,88 +95,27 @@ func Open(path string, post func(func()) bool, o Options) (*Disk, error) {
 	if o.ReserveBytes == 0 {
 		o.ReserveBytes = 4 << 20
 	}
-	if err := makeDir(path); err != nil {
-		return nil, err
-	}
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		dir.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data directory %s: in use by another process", path)
+	d := &Disk{path: path, post: post, opts: o, sys: realSystem(), files: make(map[string]*file), dirs: make(map[string]*os.File)}
+	for _, at := range append(slices.Sorted(maps.Values(o.Apart)), path) {
+		dir, err := hold(at)
+		if err != nil {
+			d.release()
+			return nil, err
 		}
-		return nil, &fs.PathError{Op: "lock", Path: path, Err: err}
+		d.dirs[filepath.Clean(at)] = dir
 	}
-	d := &Disk{path: path, dir: dir, post: post, opts: o, sys: realSystem(), files: make(map[string]*file)}
 	if err := d.removeLeftovers(); err != nil {
-		dir.Close()
+		d.release()
 		return nil, err
 	}
 	return d, nil
 }
 
-// makeDir makes path and syncs the names of all directories that it had to make.
-func makeDir(path string) error {
-	if info, err := os.Stat(path); err == nil {
-		if !info.IsDir() {
-			return &fs.PathError{Op: "open", Path: path, Err: unix.ENOTDIR}
-		}
-		return nil
+// release gives the directories back.
+func (d *Disk) release() {
+	for _, dir := range d.dirs {
+		dir.Close()
 	}
-	parent := filepath.Dir(path)
-	if parent != path {
-		if err := makeDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	p, err := os.Open(parent)
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	return p.Sync()
-}
-
-func (d *Disk) removeLeftovers() error {
-	names, err := d.list()
-	if err != nil {
-		return err
-	}
-	removed := false
-	for _, name := range names {
-		if strings.HasSuffix(name, tmpSuffix) {
-			if err := os.Remove(d.file(name)); err != nil {
-				return err
-			}
-			removed = true
-		}
-	}
-	if removed {
-		return d.dir.Sync()
-	}
-	return nil
-}
-
-func (d *Disk) file(name string) string { return filepath.Join(d.path, name) }
-
-// list gives the plain files, sorted.
-func (d *Disk) list() ([]string, error) {
-	entries, err := os.ReadDir(d.path)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		if e.Type().IsRegular() {
-			names = append(names, e.Name())
-		}
-	}
-	return names, nil
 }
 
 // Names implements env.Disk.
@@ -191,15 +132,6 @@ func (d *Disk) Load(name string) ([]byte, error) {
 	return os.ReadFile(d.file(name))
 }
 
-// check refuses what is not one element of a path: nothing outside the directory
-// can be named, nor a file of Replace's own.
-func check(name string) error {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || strings.HasSuffix(name, tmpSuffix) {
-		return fmt.Errorf("file name %q: want one path element that does not end in %s", name, tmpSuffix)
-	}
-	return nil
-}
-
 // Close waits for what is under way and gives the directory back. What was not
 // complete before may or may not have been done. The loop must have stopped.
 func (d *Disk) Close() error {
@@ -210,7 +142,8 @@ func (d *Disk) Close() error {
 	for _, f := range d.files {
 		f.close()
 	}
-	return d.dir.Close()
+	d.release()
+	return nil
 }
 
 // fail notes the first error after which nothing can be believed.
@@ -250,6 +183,3 @@ func moveMean(mean *atomic.Int64, v int64) {
 func (d *Disk) isQuick() bool {
 	return d.recent.Load() < int64(inlineMax) && d.volume.Load() < inlineBytesMax
 }
-
-// syncDir makes a name durable that was made, moved or removed.
-func (d *Disk) syncDir() error { return d.dir.Sync() }

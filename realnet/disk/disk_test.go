@@ -244,11 +244,47 @@ func TestOneProcessHoldsADirectory(t *testing.T) {
 
 func TestNamesOutsideTheDirectoryAreRefused(t *testing.T) {
 	d, l := open(t, t.TempDir())
-	for _, name := range []string{"", ".", "..", "a/b", "../a", "a.tmp", "a\x00"} {
+	for _, name := range []string{"", ".", "..", "../a", "a/..", "./a", "/a", "a/", "a/b/c", "a.tmp", "a/b.tmp", "a\x00"} {
 		assert.ErrorContains(t, do(t, l, func(done func(error)) { d.Append(name, []byte("x"), done) }), "want one path element", name)
 		_, err := d.Load(name)
 		assert.Error(t, err, name)
 	}
+}
+
+func TestDirectories(t *testing.T) {
+	dir, apart := t.TempDir(), filepath.Join(t.TempDir(), "log")
+	o := Options{Apart: map[string]string{"member/wal-": apart}}
+	l := newLane()
+	d, err := Open(dir, l.post, o)
+	require.NoError(t, err)
+	for _, name := range []string{"member/wal-1", "member/other", "identity"} {
+		require.NoError(t, do(t, l, func(done func(error)) { d.Append(name, []byte(name), done) }))
+	}
+	require.NoError(t, do(t, l, func(done func(error)) { d.Replace("proxy/cluster", bytes.NewReader([]byte("{}")), done) }))
+	require.NoError(t, do(t, l, func(done func(error)) { d.Remove("none/at-all", done) }))
+	assert.FileExists(t, filepath.Join(apart, "wal-1"))
+	assert.NoDirExists(t, filepath.Join(dir, "none"))
+	_, err = Open(t.TempDir(), l.post, o)
+	assert.ErrorContains(t, err, "data directory "+apart+": in use by another process")
+	require.NoError(t, d.Close())
+
+	for _, left := range []string{"member/snapshot.tmp", "identity.tmp"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, left), nil, 0o600))
+	}
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "foreign", "deeper"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "foreign", "deeper", "file"), nil, 0o600))
+	d, err = Open(dir, l.post, o)
+	require.NoError(t, err)
+	names, err := d.Names()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"identity", "member/other", "member/wal-1", "proxy/cluster"}, names)
+	p, err := d.Load("member/wal-1")
+	require.NoError(t, err)
+	assert.Equal(t, "member/wal-1", string(bytes.TrimRight(p, "\x00")))
+	assert.NoFileExists(t, filepath.Join(dir, "member", "snapshot.tmp"))
+	require.NoError(t, do(t, l, func(done func(error)) { d.Remove("member/wal-1", done) }))
+	assert.NoFileExists(t, filepath.Join(apart, "wal-1"))
+	require.NoError(t, d.Close())
 }
 
 func TestWhatAnEarlierLifeWroteIsNotAppendedTo(t *testing.T) {

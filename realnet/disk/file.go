@@ -300,7 +300,15 @@ func (f *file) open() error {
 	if !f.replaced {
 		flags |= os.O_EXCL // what an earlier life left may end in reserved zeros
 	}
-	fd, err := os.OpenFile(f.disk.file(f.name), flags, 0o600)
+	path := f.disk.file(f.name)
+	dir, err := f.disk.directory(path)
+	if isFull(err) {
+		return f.noSpace("create", err)
+	}
+	if err != nil {
+		return f.disk.fail(err)
+	}
+	fd, err := os.OpenFile(path, flags, 0o600)
 	if isFull(err) {
 		return f.noSpace("create", err)
 	}
@@ -316,7 +324,7 @@ func (f *file) open() error {
 	if err := fd.Sync(); err != nil {
 		return f.disk.fail(&fs.PathError{Op: "sync", Path: fd.Name(), Err: err})
 	}
-	if err := f.disk.syncDir(); err != nil {
+	if err := dir.Sync(); err != nil {
 		return f.disk.fail(err)
 	}
 	return nil
@@ -373,7 +381,7 @@ func (f *file) replace(content io.WriterTo) error {
 	if err := os.Rename(path+tmpSuffix, path); err != nil {
 		return f.disk.fail(err)
 	}
-	if err := f.disk.syncDir(); err != nil {
+	if err := f.disk.syncName(path); err != nil {
 		return f.disk.fail(err)
 	}
 	f.disk.observe(int(n), 0)
@@ -382,6 +390,11 @@ func (f *file) replace(content io.WriterTo) error {
 
 // beside writes content to a new file and syncs it.
 func (f *file) beside(path string, content io.WriterTo) (int64, error) {
+	if _, err := f.disk.directory(path); isFull(err) {
+		return 0, f.noSpace("replace", err)
+	} else if err != nil {
+		return 0, err
+	}
 	fd, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if isFull(err) {
 		return 0, f.noSpace("replace", err)
@@ -413,13 +426,14 @@ func (f *file) beside(path string, content io.WriterTo) (int64, error) {
 func (f *file) remove() error {
 	f.close()
 	f.replaced = false
-	if err := os.Remove(f.disk.file(f.name)); err != nil {
+	path := f.disk.file(f.name)
+	if err := os.Remove(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return f.disk.fail(err)
 	}
-	if err := f.disk.syncDir(); err != nil {
+	if err := f.disk.syncName(path); err != nil {
 		return f.disk.fail(err)
 	}
 	return nil
