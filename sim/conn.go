@@ -352,6 +352,7 @@ func (r *responder) Reply(reply *gateway.Reply) {
 	if c.replied {
 		panic("sim: a second Reply to one request")
 	}
+	reply = reply.Whole()
 	c.replied, c.more = true, reply.More
 	c.w.record(KindReply, c.m.id, c.from, len(reply.Body), hashBytes(uint64(reply.Status), reply.Body), "")
 	if !reply.More {

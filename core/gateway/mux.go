@@ -53,6 +53,8 @@ func (m *Mux) Do(op *Operation, r Responder) (cancel func()) {
 		return m.watch(op, r)
 	case KindRead, KindWrite, KindHealth:
 		return m.ask(*op, r)
+	case KindSnapshot:
+		return m.snapshot(op, r)
 	default:
 		r.Reply(bare(m.page(op), op.Head))
 		return func() {}

@@ -28,6 +28,7 @@ const (
 	KindStatsLeader
 	KindVersion
 	KindHealth
+	KindSnapshot
 )
 
 // Freshness is how recent a read has to be.
@@ -87,7 +88,7 @@ func Parse(req *Request) (Operation, error) {
 	}
 	for _, g := range pages {
 		if g.path == p {
-			return parsePage(req.Method, g)
+			return parsePage(req, g)
 		}
 	}
 	return Operation{}, refuse(req.Method, 404, "404 page not found\n")
@@ -109,6 +110,7 @@ var pages = [...]page{
 	{"/v2/stats/self", KindStatsSelf, "GET", "this member's role and leader"},
 	{"/v2/stats/leader", KindStatsLeader, "GET", "how the followers keep up, on the leader"},
 	{"/version", KindVersion, "GET", "the API level and this server's version"},
+	{"/v2/snapshot", KindSnapshot, "GET", "a backup of all keys; `quorum=false` takes this member's own state"},
 	{"/health", KindHealth, "GET", "whether a linearizable read can be answered"},
 }
 
@@ -117,11 +119,15 @@ const (
 	membersMethods = "GET,POST,DELETE,PUT"
 )
 
-func parsePage(method string, g page) (Operation, error) {
-	if !allows(g.methods, method) {
-		return Operation{}, notAllowed(method, g.methods)
+func parsePage(req *Request, g page) (Operation, error) {
+	if !allows(g.methods, req.Method) {
+		return Operation{}, notAllowed(req.Method, g.methods)
 	}
-	return Operation{Kind: g.kind, Head: method == "HEAD"}, nil
+	op := Operation{Kind: g.kind, Head: req.Method == "HEAD"}
+	if g.kind == KindSnapshot {
+		return parseSnapshot(req, op)
+	}
+	return op, nil
 }
 
 func parseMembers(method, sub string) (Operation, error) {

@@ -4,6 +4,11 @@
 // what touches the node runs on its loop.
 package gateway
 
+import (
+	"bytes"
+	"io"
+)
+
 // Request is one HTTP request as the gateway needs it.
 type Request struct {
 	Method      string
@@ -41,6 +46,21 @@ type Reply struct {
 	Header []Header
 	Body   []byte
 	More   bool
+	// Content, if set, is the body instead of Body: an immutable value that whoever
+	// writes the answer encodes outside the loop, however long it is.
+	Content io.WriterTo
+}
+
+// Whole gives r with its content encoded, for those who take bodies in one piece.
+func (r *Reply) Whole() *Reply {
+	if r.Content == nil {
+		return r
+	}
+	var b bytes.Buffer
+	if _, err := r.Content.WriteTo(&b); err != nil {
+		return refuse("GET", 500, err.Error()+"\n").Reply
+	}
+	return &Reply{Status: r.Status, Header: r.Header, Body: b.Bytes(), More: r.More}
 }
 
 // Responder takes the answer of one request. Its methods are called on the

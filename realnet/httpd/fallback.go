@@ -92,7 +92,35 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, reply *gateway.Rep
 		header[h.Name] = append(header[h.Name], h.Value)
 	}
 	w.WriteHeader(reply.Status)
+	if reply.Content != nil {
+		s.encode(w, reply.Content)
+		return
+	}
 	w.Write(reply.Body)
+}
+
+// encode writes a body of any length. One that cannot be finished is cut, so that
+// nobody takes it for whole.
+func (s *Server) encode(w http.ResponseWriter, content io.WriterTo) {
+	control := http.NewResponseController(w)
+	_, err := content.WriteTo(&timely{w: w, control: control, limit: s.opts.WriteTimeout})
+	control.SetWriteDeadline(time.Time{})
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// timely bounds each write by itself, however long the body takes.
+type timely struct {
+	w       io.Writer
+	control *http.ResponseController
+	limit   time.Duration
+}
+
+// Write implements io.Writer.
+func (t *timely) Write(p []byte) (int, error) {
+	t.control.SetWriteDeadline(time.Now().Add(t.limit))
+	return t.w.Write(p)
 }
 
 // pour writes chunks as they come.
