@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/env/envtest"
+	"github.com/keelson/keelson/core/gateway"
 )
 
 func TestThePromisesOfEnv(t *testing.T) {
@@ -32,7 +34,11 @@ func newRig(t *testing.T, seed uint64) *rig {
 	for i := range r.ms {
 		r.ms[i] = r.w.Add(env.NodeID(i+1), fmt.Sprintf("n%d", i+1), toys(func(x *toy) error {
 			n := r.nodes[i]
+			x.env.Net.Set(env.Group{}) // back to no group
 			x.receive, x.flush = n.Receive, n.Flush
+			if n.Serve != nil {
+				x.serve = func(q *gateway.Request, a gateway.Responder) func() { return serve(n, q, a) }
+			}
 			if n.Start != nil {
 				n.Start(x.env)
 			}
@@ -43,7 +49,42 @@ func newRig(t *testing.T, seed uint64) *rig {
 	return r
 }
 
-func (r *rig) ID(machine int) env.NodeID { return r.ms[machine].ID() }
+// serve hands a request to a node of the suite.
+func serve(n envtest.Node, q *gateway.Request, a gateway.Responder) func() {
+	asked := &envtest.Request{Method: q.Method, Path: q.Path, Query: q.Query, Body: q.Body, Peer: q.Peer}
+	for _, h := range q.Header {
+		asked.Header = append(asked.Header, env.WebHeader(h))
+	}
+	if cancel := n.Serve(asked, answerer{a}); cancel != nil {
+		return cancel
+	}
+	return func() {}
+}
+
+type answerer struct{ gateway.Responder }
+
+func (a answerer) Reply(status int, header []env.WebHeader, body []byte, more bool) {
+	reply := &gateway.Reply{Status: status, Body: body, More: more}
+	for _, h := range header {
+		reply.Header = append(reply.Header, gateway.Header(h))
+	}
+	a.Responder.Reply(reply)
+}
+
+// ID is not that of the machine: what a node calls itself is its own affair.
+func (r *rig) ID(machine int) env.NodeID { return r.ms[machine].ID() + 100 }
+
+func (r *rig) PeerURLs(machine int) []string { return []string{r.URL(machine)} }
+
+func (r *rig) URL(machine int) string { return "http://" + r.ms[machine].Name() + ":2380" }
+
+func (r *rig) SetServices(name string, records ...env.Service) {
+	r.w.Zone().SetServices(name, records...)
+}
+
+func (r *rig) SetAddresses(host string, addresses ...netip.Addr) {
+	r.w.Zone().SetAddresses(host, addresses...)
+}
 
 func (r *rig) Start(machine int, n envtest.Node) {
 	r.nodes[machine] = n

@@ -5,6 +5,7 @@
 package envtest
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -21,6 +22,26 @@ type Node struct {
 	Start   func(e *env.Env)
 	Receive func(from env.NodeID, frame []byte)
 	Flush   func()
+	// Serve answers a request of env.Web, on the loop, as gateway.Mux.Serve does;
+	// cancel, which may be nil, runs on the loop when the caller is gone.
+	Serve func(q *Request, a Answer) (cancel func())
+}
+
+// Request is what another machine asked for.
+type Request struct {
+	Method      string
+	Path, Query string // as on the wire
+	Header      []env.WebHeader
+	Body        []byte
+	Peer        bool // it came in where peers call
+}
+
+// Answer takes the answer of one request: Reply once; then, only with more, Chunk
+// any number of times and End once.
+type Answer interface {
+	Reply(status int, header []env.WebHeader, body []byte, more bool)
+	Chunk(p []byte) bool
+	End()
 }
 
 // Rig is two machines, 0 and 1, that know each other. Its methods are called from
@@ -51,10 +72,29 @@ type Filler interface {
 	Fill(machine int, bytes int)
 }
 
+// Finder is a Rig that leaves Net.Set to the suite: a machine that has just started
+// belongs to no group.
+type Finder interface {
+	// PeerURLs is what Net.Set takes to find a machine.
+	PeerURLs(machine int) []string
+}
+
+// Caller is a Rig whose machines take requests while they run, for Node.Serve.
+type Caller interface {
+	// URL is scheme://host:port of the place where a machine's peers call.
+	URL(machine int) string
+}
+
+// Zoner is a Rig whose domain name system says what it is told.
+type Zoner interface {
+	SetServices(name string, records ...env.Service) // _service._proto.domain
+	SetAddresses(host string, addresses ...netip.Addr)
+}
+
 // Suite checks every promise of package env. Open makes a rig with empty disks,
 // whose machines have not started; what it takes to end the rig it leaves to
-// t.Cleanup. A promise that needs PowerLoser or Filler is checked where the rig is
-// one.
+// t.Cleanup. A promise that needs PowerLoser, Filler, Finder, Caller or Zoner is
+// checked where the rig is one.
 func Suite(t *testing.T, open func(t *testing.T) Rig) {
 	for _, c := range []struct {
 		name string
@@ -85,9 +125,22 @@ func Suite(t *testing.T, open func(t *testing.T) Rig) {
 		{"a replaced file is the old or the new one", testWhole},
 		{"a full disk keeps nothing and recovers", testFull},
 		{"a silent lack of room is told by the next who can hear", testSilence},
+		{"files in directories are as durable as others", testDirectories},
+		{"nobody is reached before Set, and only who is in the group after", testSet},
 		{"frames arrive unchanged and say from whom", testSend},
 		{"sending to nobody is false", testSendNobody},
 		{"sending to a machine that is down", testSendDown},
+		{"a request arrives and its answer comes back", testAnswer},
+		{"a redirect is not followed", testRedirect},
+		{"a streamed answer comes in order and takes its time", testStream},
+		{"after cancel nothing comes", testCancel},
+		{"a request without an answer ends in time", testTimeout},
+		{"a request to nobody ends with an error", testNobody},
+		{"a request that was not sent was seen by nobody", testUnsent},
+		{"an answer never comes after a crash", testWebNever},
+		{"addresses of hosts", testAddresses},
+		{"services of domains", testServices},
+		{"work is done outside the call and ends on the loop", testWork},
 		{"each life has its own random stream", testRand},
 		{"log and rare have no effect", testQuiet},
 	} {

@@ -528,10 +528,16 @@ func testSilence(b *bench) {
 
 func testSend(b *bench) {
 	got := make(chan string, 1000)
-	b.Start(1, Node{Receive: func(from env.NodeID, frame []byte) {
-		got <- fmt.Sprint(from, " ", string(frame))
-	}})
+	var other *env.Env
+	b.Start(1, Node{
+		Start: func(x *env.Env) { other = x },
+		Receive: func(from env.NodeID, frame []byte) {
+			got <- fmt.Sprint(from, " ", string(frame))
+		},
+	})
 	e := b.begin()
+	b.join(0, e)
+	b.join(1, other)
 	want := fmt.Sprint(b.ID(0), " hello")
 	for range 300 { // a frame may be lost
 		b.Do(0, func() { e.Net.Send(b.ID(1), []byte("hello")) })
@@ -548,11 +554,13 @@ func testSend(b *bench) {
 
 func testSendNobody(b *bench) {
 	e := b.begin()
+	b.join(0, e)
 	b.Do(0, func() { assert.False(b, e.Net.Send(b.ID(0)+b.ID(1)+77, []byte("hello"))) })
 }
 
 func testSendDown(b *bench) {
 	e := b.begin()
+	b.join(0, e)
 	b.Do(0, func() {
 		for range 100 {
 			e.Net.Send(b.ID(1), []byte("hello"))
