@@ -1,6 +1,10 @@
 package bootstrap
 
 import (
+	"errors"
+	"fmt"
+	"net/url"
+
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
 )
@@ -71,4 +75,92 @@ type Identity struct {
 	Join bool `json:"join,omitempty"`
 	// Begun says that the log has begun. From then on a missing log is a loss.
 	Begun bool `json:"begun,omitempty"`
+	// Life is drawn at random by each disk, so that the others can tell a member
+	// that went on from one that lost what it had written.
+	Life string `json:"life,omitempty"`
+	// Waiting says that this is a note and not yet an identity: the member has not
+	// been admitted. Its Members are empty until the list is known.
+	Waiting bool `json:"waiting,omitempty"`
+	// Discovery is the URL of the token at which a waiting member has registered
+	// or was about to.
+	Discovery string `json:"discovery,omitempty"`
+}
+
+// Check refuses a configuration from which nothing can come, before anything is
+// written or asked.
+func (c *Config) Check() error {
+	if err := c.choice(); err != nil {
+		return err
+	}
+	for _, raw := range c.PeerURLs {
+		if _, err := parseURL(raw); err != nil {
+			return fmt.Errorf("initial-advertise-peer-urls: %w", err)
+		}
+	}
+	if c.Discovery != "" {
+		_, err := parseToken(c.Discovery)
+		return err
+	}
+	if c.DiscoverySRV != "" {
+		return nil
+	}
+	list, err := c.list()
+	if err != nil || c.proxies() {
+		return err
+	}
+	mine, err := c.local(list)
+	if err != nil {
+		return err
+	}
+	if !named(c.PeerURLs) && !named(mine.PeerURLs) && !sameURLs(c.PeerURLs, mine.PeerURLs) {
+		return c.errNotIncluded()
+	}
+	return nil
+}
+
+func (c *Config) proxies() bool { return c.Proxy == On || c.Proxy == ReadOnly }
+
+// choice refuses ways that contradict each other.
+func (c *Config) choice() error {
+	ways := 0
+	for _, way := range []bool{c.InitialCluster != "", c.Discovery != "", c.DiscoverySRV != "", len(c.Peers) > 0} {
+		if way {
+			ways++
+		}
+	}
+	switch {
+	case ways > 1:
+		return errors.New(`multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery" or "discovery-srv"`)
+	case c.State == Existing && c.Discovery != "":
+		return errors.New("discovery URL should not be set when joining existing initial cluster: leave out --discovery, or --initial-cluster-state=existing")
+	case c.State == Existing && ways == 0 && !c.proxies():
+		return errors.New("--initial-cluster-state=existing: the members must be listed by --initial-cluster or --discovery-srv")
+	case c.State != "" && c.State != New && c.State != Existing:
+		return fmt.Errorf("--initial-cluster-state=%s: want new or existing", c.State)
+	}
+	return nil
+}
+
+// list is the cluster as the configuration itself tells it.
+func (c *Config) list() ([]gateway.Member, error) {
+	list := c.InitialCluster
+	switch {
+	case len(c.Peers) > 0:
+		list = c.union()
+	case list == "":
+		list = namedList(c.Name, c.PeerURLs)
+	}
+	return parseCluster(list, c.Token)
+}
+
+// parseToken reads the URL of a discovery token.
+func parseToken(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("--discovery: %w", err)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || len(u.Path) < 2 || u.Fragment != "":
+		return nil, fmt.Errorf("--discovery=%s: want http://host/TOKEN or https://host/TOKEN", raw)
+	}
+	return u, nil
 }

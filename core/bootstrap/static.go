@@ -1,12 +1,8 @@
 package bootstrap
 
 import (
-	"cmp"
-	"crypto/sha1"
-	"encoding/binary"
 	"fmt"
-	"maps"
-	"net/url"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,102 +10,96 @@ import (
 	"github.com/keelson/keelson/core/gateway"
 )
 
-// static makes the identity of a member of a new cluster: a function of the list
-// and the token, so that every member comes to the same.
-func (c *Config) static() (*Identity, error) {
-	list := c.InitialCluster
-	if list == "" {
-		list = c.Name + "=" + strings.Join(c.PeerURLs, ","+c.Name+"=")
+// local finds this node in a list by its name.
+func (c *Config) local(members []gateway.Member) (*gateway.Member, error) {
+	for i := range members {
+		if members[i].Name == c.Name {
+			return &members[i], nil
+		}
 	}
-	members, err := parseCluster(list, c.Token)
-	if err != nil {
-		return nil, fmt.Errorf("initial-cluster=%s: %w", list, err)
-	}
-	i := slices.IndexFunc(members, func(m gateway.Member) bool { return m.Name == c.Name })
-	if i < 0 {
-		return nil, fmt.Errorf("couldn't find local name %q in the initial cluster configuration", c.Name)
-	}
+	return nil, fmt.Errorf("couldn't find local name %q in the initial cluster configuration", c.Name)
+}
+
+// errNotIncluded is the refusal of a list that has this node at other URLs.
+func (c *Config) errNotIncluded() error {
 	mine := slices.Sorted(slices.Values(c.PeerURLs))
-	if !slices.Equal(hosts(mine), hosts(members[i].PeerURLs)) {
-		return nil, fmt.Errorf("--initial-cluster must include %s given --initial-advertise-peer-urls=%s",
-			c.Name+"="+strings.Join(mine, ","+c.Name+"="), strings.Join(mine, ","))
-	}
-	return &Identity{ID: members[i].ID, Cluster: clusterID(members), Members: members}, nil
+	return fmt.Errorf("--initial-cluster must include %s given --initial-advertise-peer-urls=%s",
+		namedList(c.Name, mine), strings.Join(mine, ","))
 }
 
-// parseCluster reads name=url,name=url,… and gives the members sorted by ID.
-func parseCluster(list, token string) ([]gateway.Member, error) {
-	byName := make(map[string][]string)
-	seen := make(map[string]bool)
-	for pair := range strings.SplitSeq(list, ",") {
-		name, raw, ok := strings.Cut(strings.TrimSpace(pair), "=")
-		if !ok || name == "" {
-			return nil, fmt.Errorf("%q: want NAME=URL", pair)
+// matched goes on with then if the list has this node at the URLs that it
+// announces, whatever names stand for the addresses.
+func (b *Bootstrap) matched(mine *gateway.Member, then func()) {
+	b.same(b.cfg.PeerURLs, mine.PeerURLs, func(same bool) {
+		if same {
+			then()
+			return
 		}
-		u, err := parseURL(raw)
-		if err != nil {
-			return nil, err
-		}
-		if seen[u.Host] {
-			return nil, fmt.Errorf("initial cluster %s has duplicate url", list)
-		}
-		seen[u.Host] = true
-		byName[name] = append(byName[name], raw)
-	}
-	var members []gateway.Member
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		peerURLs := byName[name]
-		slices.Sort(peerURLs)
-		members = append(members, gateway.Member{ID: MemberID(peerURLs, token), Name: name, PeerURLs: peerURLs})
-	}
-	slices.SortStableFunc(members, func(a, b gateway.Member) int { return cmp.Compare(a.ID, b.ID) })
-	return members, nil
+		b.hint()
+		b.fail(b.cfg.errNotIncluded())
+	})
 }
 
-// parseURL reads the URL of a peer.
-func parseURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		return nil, err
-	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "" || u.Port() == "":
-		return nil, fmt.Errorf("URL %q: want http://host:port or https://host:port", raw)
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil || u.Fragment != "":
-		return nil, fmt.Errorf("URL %q: want scheme, host and port and nothing more", raw)
+// hint says which option may have been forgotten.
+func (b *Bootstrap) hint() {
+	if len(b.cfg.PeerURLs) > 0 && strings.Contains(b.cfg.PeerURLs[0], "localhost") {
+		b.env.Log.Log(env.Info, "hint: was --initial-advertise-peer-urls forgotten? it is what the others use, and localhost is only for this machine")
+		return
 	}
-	return u, nil
+	b.env.Log.Log(env.Info, "hint: --initial-cluster and --initial-advertise-peer-urls must tell the same of this member")
 }
 
-// MemberID gives the ID of a member with these peer URLs, sorted. It is that of the
-// original, so that a list and a token mean the same members to both. A member that
-// is added at run time has the Unix seconds in place of the token.
-func MemberID(sortedURLs []string, token string) env.NodeID {
-	sum := sha1.Sum([]byte(strings.Join(sortedURLs, "") + token))
-	return env.NodeID(binary.BigEndian.Uint64(sum[:]))
-}
-
-func clusterID(sorted []gateway.Member) uint64 {
-	var ids []byte
-	for _, m := range sorted {
-		ids = binary.BigEndian.AppendUint64(ids, uint64(m.ID))
+// same compares lists of URLs, asking for the addresses of names only if the texts
+// differ.
+func (b *Bootstrap) same(x, y []string, then func(bool)) {
+	if sameURLs(x, y) {
+		b.later(func() { then(true) })
+		return
 	}
-	sum := sha1.Sum(ids)
-	return binary.BigEndian.Uint64(sum[:])
+	b.resolve(hostNames(slices.Concat(x, y)), func(resolved map[string]string) {
+		then(sameResolved(x, y, resolved))
+	})
 }
 
-// hosts gives the host and port of each URL, sorted, localhost being what it means.
-func hosts(urls []string) (all []string) {
-	for _, raw := range urls {
-		u, err := parseURL(raw)
-		if err != nil {
-			continue
+// resolve asks for the addresses of hosts. A name that cannot be resolved stands
+// for itself.
+func (b *Bootstrap) resolve(names []string, then func(map[string]string)) {
+	resolved := make(map[string]string)
+	waiting := len(names)
+	if waiting == 0 {
+		b.later(func() { then(resolved) })
+		return
+	}
+	for _, name := range names {
+		b.env.Names.Addresses(name, func(addrs []netip.Addr, err error) {
+			if b.over {
+				return
+			}
+			if err == nil && len(addrs) > 0 {
+				resolved[name] = addrs[0].String()
+			} else {
+				b.env.Log.Log(env.Warn, "cannot resolve a host name", "host", name, "error", err)
+			}
+			if waiting--; waiting == 0 {
+				then(resolved)
+			}
+		})
+	}
+}
+
+// found goes on with a list that was found: as a member of a new cluster, or of one
+// that runs.
+func (b *Bootstrap) found(members []gateway.Member) {
+	mine, err := b.cfg.local(members)
+	if err != nil {
+		b.fail(err)
+		return
+	}
+	b.matched(mine, func() {
+		if b.cfg.State == Existing {
+			b.joinExisting(members)
+			return
 		}
-		host := u.Hostname()
-		if host == "localhost" {
-			host = "127.0.0.1"
-		}
-		all = append(all, u.Scheme+"://"+host+":"+u.Port())
-	}
-	slices.Sort(all)
-	return all
+		b.admit(&Identity{ID: mine.ID, Cluster: clusterID(members), Members: members})
+	})
 }

@@ -28,6 +28,8 @@ type WebRequest struct {
 	Connect time.Duration
 	// Stream says that the body may take for ever, as that of a watch.
 	Stream bool
+	// Proxy, if not empty, is the URL of an HTTP proxy to go through.
+	Proxy string
 }
 
 // WebHeader is one header line, with its canonical name.

@@ -33,5 +33,10 @@ const (
 	RetryWithoutBackoff Bug = 32 // resource bound
 	StalledLeaderStays  Bug = 33 // liveness
 	PeerQueueUnbounded  Bug = 34 // memory bound
-	ProxyResendsWrite   Bug = 42 // proxy sends a write again whose outcome is unknown: linearizability
+
+	PromoteWithoutCatchingUp Bug = 41 // an empty learner votes: promotion without the log
+	TwoChangesAtOnce         Bug = 43 // leader completeness
+	RemovalWithoutQuorum     Bug = 44 // removal takes the majority away: liveness
+	WipedMemberAccepted      Bug = 40 // founder without its log votes again: durability
+	ProxyResendsWrite        Bug = 42 // proxy sends a write again whose outcome is unknown: linearizability
 )
