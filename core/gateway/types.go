@@ -73,3 +73,8 @@ type Responder interface {
 	Chunk(p []byte) bool
 	End()
 }
+
+// Breaker is what a Responder may offer besides, for answers in chunks that cannot be
+// finished: Break takes the place of End and lets the reader see that the answer is
+// not whole.
+type Breaker interface{ Break() }
