@@ -35,7 +35,7 @@ const (
 	PeerQueueUnbounded  Bug = 34 // memory bound
 
 	PromoteWithoutCatchingUp Bug = 41 // an empty learner votes: promotion without the log
-	TwoChangesAtOnce         Bug = 43 // leader completeness
+	RemovedNotTold           Bug = 43 // a removed member that comes back is let alone: removed members stop
 	RemovalWithoutQuorum     Bug = 44 // removal takes the majority away: liveness
 	WipedMemberAccepted      Bug = 40 // founder without its log votes again: durability
 	ProxyResendsWrite        Bug = 42 // proxy sends a write again whose outcome is unknown: linearizability

@@ -173,6 +173,8 @@ func (c *chaos) change() {
 	s := l.Status()
 	change := replica.Change{Kind: replica.Remove, ID: s.Voters[c.rng.IntN(len(s.Voters))]}
 	switch {
+	case len(s.Learners) > 0 && c.rng.IntN(2) == 0:
+		change = replica.Change{Kind: replica.Replace, ID: s.Learners[0], Old: change.ID}
 	case len(s.Learners) > 0:
 		change = replica.Change{Kind: replica.Promote, ID: s.Learners[0]}
 	case len(s.Voters) < 3 || c.rng.IntN(2) == 0 && len(s.Voters) < 5:

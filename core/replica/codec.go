@@ -18,6 +18,7 @@ const (
 	kindChunk   = 3 // a piece of a snapshot
 	kindAck     = 4 // how far a snapshot has come
 	kindRemoved = 5 // the receiver is no member any more
+	kindAsk     = 6 // the sender has left and wants to be told that it is no member any more
 )
 
 // encodings keeps the bytes of entries for one turn, so that an entry is encoded
@@ -80,15 +81,26 @@ func (o *outgoing) appendTo(p []byte) []byte {
 
 // meta is what a snapshot says about the group beside the machine's state.
 type meta struct {
-	conf    *raftpb.ConfState
-	removed []env.NodeID
+	conf      *raftpb.ConfState
+	removed   []env.NodeID
+	unsettled []env.NodeID // of removed; encoded only where there are any
 }
 
 const metaVersion = 1
 
 func (m *meta) encode() []byte {
 	p := appendBytes([]byte{metaVersion}, marshal(m.conf))
-	return appendIDs(p, m.removed)
+	p = appendIDs(p, m.removed)
+	return appendTail(p, m.unsettled)
+}
+
+// appendTail appends IDs that take no room where there are none: readers that do
+// not know of them understand what is written without.
+func appendTail(p []byte, ids []env.NodeID) []byte {
+	if len(ids) == 0 {
+		return p
+	}
+	return appendIDs(p, ids)
 }
 
 func decodeMeta(p []byte) (*meta, error) {
@@ -99,6 +111,7 @@ func decodeMeta(p []byte) (*meta, error) {
 	m := &meta{conf: &raftpb.ConfState{}}
 	d.proto(m.conf)
 	m.removed = d.ids()
+	m.unsettled = d.tail()
 	return m, d.done()
 }
 
@@ -112,6 +125,8 @@ type chunk struct {
 	message  []byte
 	removed  []env.NodeID
 	data     []byte
+	// unsettled is encoded only where there are any.
+	unsettled []env.NodeID
 }
 
 func (c *chunk) encode() []byte {
@@ -122,12 +137,13 @@ func (c *chunk) encode() []byte {
 	p = binary.AppendUvarint(p, c.sum)
 	p = appendBytes(p, c.message)
 	p = appendIDs(p, c.removed)
-	return appendBytes(p, c.data)
+	p = appendBytes(p, c.data)
+	return appendTail(p, c.unsettled)
 }
 
 func decodeChunk(p []byte) (*chunk, error) {
 	d := decoder{p, nil}
-	c := &chunk{transfer: d.uint(), number: d.uint(), last: d.flag(), sum: d.uint(), message: d.bytes(), removed: d.ids(), data: d.bytes()}
+	c := &chunk{transfer: d.uint(), number: d.uint(), last: d.flag(), sum: d.uint(), message: d.bytes(), removed: d.ids(), data: d.bytes(), unsettled: d.tail()}
 	return c, d.done()
 }
 
@@ -224,6 +240,14 @@ func (d *decoder) ids() []env.NodeID {
 		ids = append(ids, env.NodeID(d.uint()))
 	}
 	return ids
+}
+
+// tail reads what appendTail wrote.
+func (d *decoder) tail() []env.NodeID {
+	if len(d.p) == 0 {
+		return nil
+	}
+	return d.ids()
 }
 
 func (d *decoder) proto(m proto.Message) {

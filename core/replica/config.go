@@ -80,9 +80,6 @@ var (
 	ErrBusy      = errors.New("too many proposals under way")
 )
 
-// ErrRemoved is passed to Fatal when the cluster has removed this member.
-var ErrRemoved = errors.New("this member was removed from the cluster")
-
 // electionRounds is how many election timeouts a leader's own append may be
 // outstanding before the leader hands over.
 const electionRounds = 2

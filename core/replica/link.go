@@ -15,6 +15,8 @@ type link struct {
 	codec *peer.Link
 	heard uint64 // tick of the last frame
 
+	steady int // ticks in a row in which it was a learner that keeps up
+
 	appends appends
 }
 
@@ -91,9 +93,4 @@ func (r *Replica) sendFrame(l *link) {
 		r.raft.ReportUnreachable(uint64(l.id))
 	}
 	l.appends.queued = 0
-}
-
-// forget drops the connection with a member that left.
-func (r *Replica) forget(id env.NodeID) {
-	r.abandonTransfer(id, "member removed")
 }

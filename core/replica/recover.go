@@ -16,6 +16,7 @@ type recovered struct {
 	index, term uint64 // of the snapshot
 	conf        *raftpb.ConfState
 	removed     []env.NodeID
+	unsettled   []env.NodeID
 	hard        *raftpb.HardState
 	entries     []*raftpb.Entry
 	fresh       bool // the first life of a founding member
@@ -65,7 +66,7 @@ func (r *Replica) recoverSnapshot(rec *recovered, old *wal.Recovered) error {
 		if err != nil {
 			return err
 		}
-		rec.index, rec.term, rec.conf, rec.removed = s.Index, s.Term, m.conf, m.removed
+		rec.index, rec.term, rec.conf, rec.removed, rec.unsettled = s.Index, s.Term, m.conf, m.removed, m.unsettled
 		r.images.index, r.images.size = s.Index, int64(len(old.Body))
 		return r.machine.Restore(bytes.NewReader(old.Body))
 	}

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -37,7 +36,9 @@ type Replica struct {
 	appliedTerm uint64
 	conf        *raftpb.ConfState
 	removed     []env.NodeID      // members that left, by ID; they never come back
-	gone        bool              // this replica is one of them
+	unsettled   []env.NodeID      // of removed: they may still be needed
+	gone        bool              // this replica was removed and told so
+	tickCommit  uint64            // commit at the last tick
 	votersOf    *raftpb.ConfState // what voters was made from
 	voters      []env.NodeID
 	confPending uint64 // index of the last change of members proposed here
@@ -83,7 +84,7 @@ func Open(cfg Config, e *env.Env, m Machine) (*Replica, error) {
 	r.storage.image = r.image
 	r.applied, r.appliedTerm, r.commit = rec.index, rec.term, rec.hard.GetCommit()
 	r.term, r.vote = rec.hard.GetTerm(), rec.hard.GetVote()
-	r.conf, r.removed = rec.conf, rec.removed
+	r.conf, r.removed, r.unsettled = rec.conf, rec.removed, rec.unsettled
 	r.journal.term, r.journal.vote = r.term, r.vote
 	raft.SetLogger(quiet{})
 	r.raft, err = raft.NewRawNode(r.raftConfig())
@@ -127,10 +128,7 @@ func (r *Replica) begin() {
 	}
 	r.ready = true
 	r.env.Log.Log(env.Info, "replica ready", "id", r.cfg.ID, "incarnation", r.incarnation, "term", r.term, "applied", r.applied, "last", r.storage.last())
-	switch {
-	case r.left(r.cfg.ID):
-		r.leave() // it learned so in an earlier life
-	case len(r.conf.GetVoters()) == 1 && r.voter():
+	if len(r.conf.GetVoters()) == 1 && r.voter() {
 		_ = r.raft.Campaign() // nobody else could win
 	}
 }
@@ -192,6 +190,8 @@ func (r *Replica) take(from env.NodeID, kind byte, payload []byte) {
 		err = r.takeAck(from, payload)
 	case kindRemoved:
 		r.leave()
+	case kindAsk:
+		r.tellRemoved(from)
 	default:
 		err = fmt.Errorf("unknown kind %d", kind)
 	}
@@ -213,7 +213,7 @@ func (r *Replica) takeRaft(from env.NodeID, payload []byte) error {
 	}
 	if r.left(from) {
 		if m.GetType() == raftpb.MsgPreVote || m.GetType() == raftpb.MsgVote {
-			r.post(from, kindRemoved, nil)
+			r.tellRemoved(from)
 		}
 		return nil
 	}
@@ -268,6 +268,7 @@ func (r *Replica) Flush() {
 		r.checkStop()
 		return
 	}
+	r.settleRemovals()
 	r.maybeSnapshot()
 	r.trim()
 	r.pumpTransfers()
@@ -437,6 +438,20 @@ func (r *Replica) Voters() []env.NodeID {
 	return r.voters
 }
 
+// Learners lists the members that hold the log and do not vote, by ID.
+func (r *Replica) Learners() []env.NodeID { return nodeIDs(r.conf.GetLearners()) }
+
+// Everybody lists all that take part, by ID: voters, learners, and whoever a change
+// under way takes out.
+func (r *Replica) Everybody() []env.NodeID { return everybody(r.conf) }
+
+// Left tells whether id was a member once. It cannot return.
+func (r *Replica) Left(id env.NodeID) bool { return r.left(id) }
+
+// Removed tells whether this replica was told that it is no member any more. It
+// stops a moment later.
+func (r *Replica) Removed() bool { return r.gone }
+
 // Applied is the index of the last entry applied.
 func (r *Replica) Applied() uint64 { return r.applied }
 
@@ -459,7 +474,7 @@ func nodeIDs(ids []uint64) []env.NodeID {
 	return out
 }
 
-func (r *Replica) voter() bool { return slices.Contains(r.conf.GetVoters(), uint64(r.cfg.ID)) }
+func (r *Replica) voter() bool { return r.votes(r.cfg.ID) }
 
 // inert tells that the replica does nothing any more.
 func (r *Replica) inert() bool { return r.dead || r.stopped || r.gone }
@@ -507,6 +522,7 @@ func (r *Replica) tickRaft() {
 	r.tickReads()
 	r.tickTransfers()
 	r.tickAppends()
+	r.tickMembers()
 	r.checkStalled()
 }
 

@@ -44,7 +44,7 @@ func (r *Replica) maybeSnapshot() {
 	if !due {
 		return
 	}
-	m := meta{conf: r.conf, removed: r.removed}
+	m := meta{conf: r.conf, removed: r.removed, unsettled: r.unsettled}
 	snapshot := wal.Snapshot{Index: r.applied, Term: r.appliedTerm, Meta: m.encode()}
 	invariant.Check(snapshot.Index > s.index, "replica: snapshot of entry %d after one of entry %d", snapshot.Index, s.index)
 	size := new(int64)
@@ -100,6 +100,7 @@ type install struct {
 	index, term uint64
 	conf        *raftpb.ConfState
 	removed     []env.NodeID
+	unsettled   []env.NodeID
 	body        io.Reader
 	content     io.WriterTo
 }
@@ -123,7 +124,7 @@ func (r *Replica) beginInstall(s *raftpb.Snapshot) {
 		r.journal.installing++
 	}
 	r.journal.install = &install{
-		index: staged.index, term: staged.term, conf: m.GetConfState(), removed: staged.removed,
+		index: staged.index, term: staged.term, conf: m.GetConfState(), removed: staged.removed, unsettled: staged.unsettled,
 		body: staged.reader(), content: staged,
 	}
 	r.continueInstall()
@@ -137,7 +138,7 @@ func (r *Replica) continueInstall() {
 		return
 	}
 	r.journal.install = nil
-	m := meta{conf: in.conf, removed: in.removed}
+	m := meta{conf: in.conf, removed: in.removed, unsettled: in.unsettled}
 	s := wal.Snapshot{Index: in.index, Term: in.term, Meta: m.encode()}
 	r.journal.log.Restore(s, in.content, func(err error) { r.installed(in, err) })
 }
@@ -158,7 +159,7 @@ func (r *Replica) installed(in *install, err error) {
 	}
 	r.journal.installing--
 	r.applied, r.appliedTerm, r.commit = in.index, in.term, max(r.commit, in.index)
-	r.conf, r.removed = in.conf, in.removed
+	r.conf, r.removed, r.unsettled = in.conf, in.removed, in.unsettled
 	r.images.index, r.images.bytes, r.images.entries = in.index, 0, 0
 	r.env.Log.Log(env.Info, "state installed from the leader", "id", r.cfg.ID, "index", in.index, "term", in.term)
 	r.cfg.OnRestore()
@@ -169,6 +170,7 @@ func (r *Replica) installed(in *install, err error) {
 type state struct {
 	index, term uint64
 	removed     []env.NodeID
+	unsettled   []env.NodeID
 	pieces      [][]byte
 }
 

@@ -26,17 +26,18 @@ type transfers struct {
 }
 
 type transfer struct {
-	to       env.NodeID
-	id       uint64
-	message  []byte // raft's MsgSnap
-	removed  []env.NodeID
-	body     io.Reader
-	sum      uint64
-	unacked  []*chunk // sent, oldest first; at most the window
-	next     uint64   // number of the next chunk to be made
-	ended    bool     // the last chunk has been made
-	progress uint64   // tick of the last acknowledgement or repetition
-	alive    uint64   // tick of the last acknowledgement
+	to        env.NodeID
+	id        uint64
+	message   []byte // raft's MsgSnap
+	removed   []env.NodeID
+	unsettled []env.NodeID
+	body      io.Reader
+	sum       uint64
+	unacked   []*chunk // sent, oldest first; at most the window
+	next      uint64   // number of the next chunk to be made
+	ended     bool     // the last chunk has been made
+	progress  uint64   // tick of the last acknowledgement or repetition
+	alive     uint64   // tick of the last acknowledgement
 }
 
 // Ticks without an acknowledgement after which chunks are repeated, and election
@@ -59,7 +60,7 @@ func (r *Replica) startTransfer(m *raftpb.Message) {
 	}
 	r.out.last++
 	r.out.list = append(r.out.list, &transfer{
-		to: to, id: r.out.last, message: marshal(m), removed: r.removed,
+		to: to, id: r.out.last, message: marshal(m), removed: r.removed, unsettled: r.unsettled,
 		body: r.machine.Snapshot().NewReader(), progress: r.ticks, alive: r.ticks,
 	})
 	r.env.Log.Log(env.Info, "send the state", "id", r.cfg.ID, "to", to, "index", index, "transfer", r.out.last)
@@ -90,7 +91,7 @@ func (t *transfer) make(size int) (*chunk, error) {
 	t.ended = err != nil
 	c := &chunk{transfer: t.id, number: t.next, last: t.ended, data: data[:n]}
 	if t.next == 0 {
-		c.message, c.removed = t.message, t.removed
+		c.message, c.removed, c.unsettled = t.message, t.removed, t.unsettled
 	}
 	t.next++
 	t.sum = crc64.Update(t.sum, crcTable(), c.data)
@@ -252,7 +253,7 @@ func (r *Replica) beginReception(from env.NodeID, life uint64, c *chunk) error {
 	at := m.GetSnapshot().GetMetadata()
 	in := &r.in
 	in.from, in.life, in.transfer, in.message, in.next, in.sum = from, life, c.transfer, m, 0, 0
-	in.state = &state{index: at.GetIndex(), term: at.GetTerm(), removed: c.removed}
+	in.state = &state{index: at.GetIndex(), term: at.GetTerm(), removed: c.removed, unsettled: c.unsettled}
 	return nil
 }
 
