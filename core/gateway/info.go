@@ -13,6 +13,8 @@ type Member struct {
 	Name       string // empty for a member that has not started yet
 	PeerURLs   []string
 	ClientURLs []string
+	Learner    bool `json:",omitempty"` // holds the log and does not vote yet
+	Started    bool `json:"-"`          // has said itself who it is
 }
 
 // Role is what a member is in the consensus group.

@@ -51,7 +51,7 @@ func (m *Mux) Do(op *Operation, r Responder) (cancel func()) {
 	switch op.Kind {
 	case KindWatch:
 		return m.watch(op, r)
-	case KindRead, KindWrite, KindHealth:
+	case KindRead, KindWrite, KindHealth, KindPeerMembers:
 		return m.ask(*op, r)
 	case KindSnapshot:
 		return m.snapshot(op, r)
@@ -116,6 +116,9 @@ func (m *Mux) ask(op Operation, r Responder) (cancel func()) {
 		m.read(&op, c)
 	case KindWrite:
 		m.write(&op, c)
+	case KindPeerMembers:
+		op.TimeoutMS = peerMembersTimeoutMS
+		m.peerMembers(c)
 	default:
 		op.TimeoutMS = healthTimeoutMS
 		m.health(c)
@@ -140,8 +143,11 @@ func (m *Mux) limit(op *Operation, c *call) {
 }
 
 func (m *Mux) late(op *Operation) *Reply {
-	if op.Kind == KindHealth {
+	switch op.Kind {
+	case KindHealth:
 		return healthReply(false)
+	case KindPeerMembers:
+		return peerMembersReply(m.b.Info())
 	}
 	return failure(m.b.Info(), &store.Error{Code: store.CodeRaftInternal, Cause: errTimeout, Index: m.b.View().Index()})
 }

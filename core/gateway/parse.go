@@ -28,6 +28,7 @@ const (
 	KindStatsLeader
 	KindVersion
 	KindHealth
+	KindPeerMembers // the list as other members ask for it
 	KindSnapshot
 )
 
@@ -85,6 +86,9 @@ func Parse(req *Request) (Operation, error) {
 	}
 	if sub, ok := below(p, "/v2/members"); ok {
 		return parseMembers(req.Method, sub)
+	}
+	if req.Peer && p == peerMembersPath {
+		return parsePage(req, page{kind: KindPeerMembers, methods: "GET"})
 	}
 	for _, g := range pages {
 		if g.path == p {

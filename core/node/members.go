@@ -216,5 +216,5 @@ func (n *Node) member(id env.NodeID) gateway.Member {
 	if err := json.Unmarshal([]byte(node.Value), &a); err != nil {
 		return m // whoever wrote it was no member
 	}
-	return gateway.Member{ID: id, Name: a.Name, PeerURLs: a.PeerURLs, ClientURLs: a.ClientURLs}
+	return gateway.Member{ID: id, Name: a.Name, PeerURLs: a.PeerURLs, ClientURLs: a.ClientURLs, Started: true}
 }

@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/keelson/keelson/core/store"
+)
+
+// peerMembersPath is the page that members, joiners and proxies read on a peer URL.
+const peerMembersPath = "/members"
+
+// peerMembersTimeoutMS bounds the wait for a leader, because those who ask wait a
+// second. In milliseconds.
+const peerMembersTimeoutMS = 700
+
+// peerMembers lists the members as the cluster knows them now, or, without a leader,
+// as this member does.
+func (m *Mux) peerMembers(c *call) {
+	if m.b.Info().Leader == 0 {
+		c.reply(peerMembersReply(m.b.Info()))
+		return
+	}
+	m.b.ReadIndex(func(*store.Error) {
+		if !c.over {
+			c.reply(peerMembersReply(m.b.Info()))
+		}
+	})
+}
+
+// peerMembersReply has the shape of the original, IDs as numbers. Besides, it says who
+// has started and who does not vote.
+func peerMembersReply(info *Info) *Reply {
+	sorted := slices.Clone(info.Members)
+	slices.SortStableFunc(sorted, func(a, b Member) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1 // IDs are unique
+	})
+	dst := []byte{'['}
+	for i := range sorted {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendPeerMember(dst, &sorted[i])
+	}
+	r := jsonReply(200, append(dst, "]\n"...))
+	r.Header = append(r.Header, Header{"X-Etcd-Cluster-Id", strconv.FormatUint(info.ClusterID, 16)})
+	return r
+}
+
+func appendPeerMember(dst []byte, m *Member) []byte {
+	dst = strconv.AppendUint(append(dst, `{"id":`...), uint64(m.ID), 10)
+	dst = appendStrings(append(dst, `,"peerURLs":`...), m.PeerURLs)
+	dst = appendString(append(dst, `,"name":`...), m.Name)
+	dst = appendStrings(append(dst, `,"clientURLs":`...), m.ClientURLs)
+	dst = strconv.AppendBool(append(dst, `,"started":`...), m.Started)
+	if m.Learner {
+		dst = append(dst, `,"learner":true`...)
+	}
+	return append(dst, '}')
+}
