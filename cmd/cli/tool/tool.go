@@ -48,6 +48,12 @@ type Tool struct {
 	Run func(ctx context.Context, p *Process) error
 	// ReadFile reads a file of this machine.
 	ReadFile func(name string) ([]byte, error)
+	// Files are the files of this machine, for commands that make some.
+	Files Files
+	// Random gives bytes that nobody can guess, for new IDs.
+	Random func() [8]byte
+	// Terminal says that Err is watched by a person, who wants to see progress.
+	Terminal bool
 	// Discover finds the endpoints that a domain publishes.
 	Discover func(ctx context.Context, domain string) ([]string, error)
 }
