@@ -332,25 +332,26 @@ func (l *Link) release() {
 
 // frame is one frame under way.
 type frame struct {
-	link *Link
-	from env.NodeID // the sender as its group knows it
-	p    []byte
-	sum  uint64 // of p when it was sent; 0: it was damaged on the way
-	copy bool   // a second copy, which is not in flight as far as the sender knows
+	link    *Link
+	from    env.NodeID // the sender as its group knows it
+	cluster uint64     // of the sender
+	p       []byte
+	sum     uint64 // of p when it was sent; 0: it was damaged on the way
+	copy    bool   // a second copy, which is not in flight as far as the sender knows
 
 	under bool // it waits for bandwidth
 	void  bool // it was put on its way anew
 }
 
 // send takes a frame from a node.
-func (l *Link) send(from env.NodeID, p []byte) bool {
+func (l *Link) send(by *nodeNet, p []byte) bool {
 	w := l.net.w
 	if l.stats.Bytes+len(p) > l.BufferMax() && !planted.On(planted.PeerQueueUnbounded) {
 		l.stats.Refused++
 		w.record(KindDrop, l.from, l.to, len(p), 0, "full")
 		return false
 	}
-	f := &frame{link: l, from: from, p: p, sum: hashBytes(1, p) | 1}
+	f := &frame{link: l, from: by.self, cluster: by.cluster, p: p, sum: hashBytes(1, p) | 1}
 	l.stats.Sent++
 	l.stats.Bytes += len(p)
 	l.stats.BytesMax = max(l.stats.BytesMax, l.stats.Bytes)
@@ -361,7 +362,7 @@ func (l *Link) send(from env.NodeID, p []byte) bool {
 	}
 	l.carry(f, l.arrival(len(p)))
 	if l.net.rand.chance(l.conf.Duplicate) {
-		twin := &frame{link: l, from: from, p: append([]byte(nil), p...), sum: f.sum, copy: true}
+		twin := &frame{link: l, from: by.self, cluster: by.cluster, p: append([]byte(nil), p...), sum: f.sum, copy: true}
 		delay := l.conf.DupDelay
 		if delay <= 0 {
 			delay = time.Second
@@ -487,5 +488,6 @@ func (f *frame) deliver(m *Machine) {
 	if m.nic.self == 0 {
 		return // it belongs to no group yet: nobody listens
 	}
+	m.nic.hear(f)
 	m.node.Receive(f.from, f.p)
 }

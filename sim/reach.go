@@ -11,9 +11,11 @@ type nodeNet struct {
 	m    *Machine
 	life int
 
-	self  env.NodeID              // 0: no group yet
-	hosts map[env.NodeID][]string // by peer, in the order of its URLs
-	found map[env.NodeID]*Machine // by peer, as of places
+	self    env.NodeID // 0: no group yet
+	cluster uint64
+	hosts   map[env.NodeID][]string // by peer, in the order of its URLs
+	found   map[env.NodeID]*Machine // by peer, as of places
+	heard   map[env.NodeID]*Machine // others of the cluster, whose frames have arrived
 	// places is the state of the world's hosts that found belongs to.
 	places uint64
 }
@@ -25,7 +27,7 @@ func (n *nodeNet) Set(g env.Group) {
 	if n.life != n.m.life {
 		return
 	}
-	n.self, n.found = g.Self, nil
+	n.self, n.cluster, n.found = g.Self, g.Cluster, nil
 	n.hosts = make(map[env.NodeID][]string, len(g.Peers))
 	for _, p := range g.Peers {
 		if p.ID == g.Self {
@@ -51,7 +53,7 @@ func (n *nodeNet) Send(to env.NodeID, frame []byte) bool {
 	if m == nil {
 		return false
 	}
-	return n.m.w.net.Link(n.m.id, m.id).send(n.self, frame)
+	return n.m.w.net.Link(n.m.id, m.id).send(n, frame)
 }
 
 // find gives the machine on which a node should be, or nil. A node whose URL leads
@@ -73,6 +75,25 @@ func (n *nodeNet) find(id env.NodeID) *Machine {
 			break
 		}
 	}
+	if n.hosts[id] == nil {
+		m = n.heard[id]
+	}
 	n.found[id] = m
 	return m
+}
+
+// hear takes a frame of a node: one that is in no group of ours can be answered
+// from now on.
+func (n *nodeNet) hear(f *frame) {
+	if n.hosts[f.from] != nil || f.cluster != n.cluster {
+		return
+	}
+	m := n.m.w.byID[f.link.from]
+	if n.heard == nil {
+		n.heard = make(map[env.NodeID]*Machine)
+	}
+	if n.heard[f.from] != m {
+		n.heard[f.from] = m
+		delete(n.found, f.from)
+	}
 }

@@ -128,6 +128,11 @@ type Net interface {
 	// g.Peers. Setting the same again is free. Before the first Set nobody can be
 	// reached and nothing arrives. A URL that cannot be used is logged, and its
 	// node is reached by its other ones or not at all.
+	//
+	// A node of the same cluster that is not in the group can be answered once a
+	// frame of it has arrived: it says where it is, by the URLs that its own group
+	// has for it. Or a member that is behind could never catch up with a leader of
+	// whom it has not heard yet.
 	Set(g Group)
 }
 

@@ -127,6 +127,7 @@ func Suite(t *testing.T, open func(t *testing.T) Rig) {
 		{"a silent lack of room is told by the next who can hear", testSilence},
 		{"files in directories are as durable as others", testDirectories},
 		{"nobody is reached before Set, and only who is in the group after", testSet},
+		{"who is heard can be answered", testHeard},
 		{"frames arrive unchanged and say from whom", testSend},
 		{"sending to nobody is false", testSendNobody},
 		{"sending to a machine that is down", testSendDown},

@@ -70,6 +70,33 @@ func testSet(b *bench) {
 	})
 }
 
+func testHeard(b *bench) {
+	f, ok := b.Rig.(Finder)
+	if !ok {
+		b.Log("this rig says itself who can be reached")
+		return
+	}
+	answered := false
+	var other *env.Env
+	b.Start(1, Node{
+		Start:   func(e *env.Env) { other = e },
+		Receive: func(from env.NodeID, _ []byte) { other.Net.Send(from, []byte("answer")) },
+	})
+	e := b.beginWith(Node{Receive: func(from env.NodeID, _ []byte) { answered = answered || from == b.ID(1) }})
+	b.join(0, e)
+	b.Do(1, func() {
+		g := b.group(f, 1)
+		g.Peers = slices.DeleteFunc(g.Peers, func(p env.Peer) bool { return p.ID == b.ID(0) })
+		other.Net.Set(g)
+		assert.False(b, other.Net.Send(b.ID(0), []byte("too early")), "nobody is known there yet")
+	})
+	for i, over := 0, false; i < 300 && !over; i++ { // a frame may be lost
+		b.Do(0, func() { e.Net.Send(b.ID(1), []byte("hello")); over = answered })
+		b.Wait(50 * time.Millisecond)
+	}
+	b.Do(0, func() { assert.True(b, answered, "no answer has arrived") })
+}
+
 // received is a WebReceiver that notes what it is told.
 type received struct {
 	b      *bench
