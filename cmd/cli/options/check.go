@@ -2,7 +2,6 @@ package options
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/keelson/keelson/core/bootstrap"
@@ -14,6 +13,9 @@ var errManyWays = errors.New(`multiple discovery or bootstrap flags are set. Cho
 // finish looks at what no option can judge alone, and fills in what depends on
 // others.
 func (r *reading) finish() error {
+	if err := r.readTLS(); err != nil {
+		return err
+	}
 	if err := r.applyOld(); err != nil {
 		return err
 	}
@@ -23,10 +25,7 @@ func (r *reading) finish() error {
 	if r.ListenClient != nil && r.advertiseClient == nil && !r.mayBeProxy() {
 		return errors.New("--advertise-client-urls: required where --listen-client-urls is given")
 	}
-	if err := r.secure("listen-client-urls", r.ListenClient, &r.ClientTLS); err != nil {
-		return err
-	}
-	if err := r.secure("listen-peer-urls", r.ListenPeer, &r.PeerTLS); err != nil {
+	if err := r.secureBoth(); err != nil {
 		return err
 	}
 	if r.DataDir == "" {
@@ -67,20 +66,4 @@ func (r *reading) oneWay() error {
 func (r *reading) mayBeProxy() bool {
 	b := &r.Daemon.Bootstrap
 	return b.Proxy != bootstrap.Off || b.Discovery != "" && b.Fallback == bootstrap.FallbackProxy
-}
-
-// secure refuses to serve others in the clear unless that was said to be meant.
-func (r *reading) secure(flag string, list []string, t *TLS) error {
-	for _, raw := range list {
-		switch https := strings.HasPrefix(raw, "https:"); {
-		case https && !t.Enabled():
-			return fmt.Errorf("--%s: %s: want the files of a certificate and its key to serve TLS", flag, raw)
-		case https, r.Insecure, isLoopback(raw):
-		case r.source.Lenient:
-			r.remark("DANGER: %s can be reached from other machines, and without TLS anybody there may read and write everything: set up TLS, or say --insecure if that is meant", raw)
-		default:
-			return fmt.Errorf("--%s: %s can be reached from other machines, and without TLS anybody there may read and write: say --insecure if that is meant", flag, raw)
-		}
-	}
-	return nil
 }

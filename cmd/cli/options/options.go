@@ -32,6 +32,7 @@ type Serve struct {
 
 	ClientTLS TLS
 	PeerTLS   TLS
+	TLSDir    string // where the authority is, on the machine that has it
 
 	CORS     []string // origins that may ask from a browser; * is all
 	Insecure bool
@@ -41,16 +42,6 @@ type Serve struct {
 	Version bool     // print it and end
 	Remarks []string // lines for the log: what was ignored, and what is dangerous
 }
-
-// TLS names the files of one side, clients' or peers'.
-type TLS struct {
-	CertFile, KeyFile string
-	TrustedCAFile     string
-	ClientCertAuth    bool
-}
-
-// Enabled says whether anything is to be encrypted.
-func (t *TLS) Enabled() bool { return t.CertFile != "" }
 
 // Source is where the options come from.
 type Source struct {
@@ -84,6 +75,7 @@ type reading struct {
 	// The addresses of the oldest flags, host:port.
 	addr, bindAddr, peerAddr, peerBindAddr string
 	advertiseClient, advertisePeer         []string
+	clientTLS, peerTLS                     tlsReading
 	// What other packages have a place for: see apply.
 	strict, force bool
 	proxy         struct{ failureWait, refresh, dial, write, read time.Duration }

@@ -117,7 +117,7 @@ func TestRefusals(t *testing.T) {
 		{"--listen-peer-urls=http://127.0.0.1", "", "want http://host:port"},
 		{"--listen-peer-urls=http://127.0.0.1:1/x", "", "and nothing more"},
 		{"--listen-peer-urls=unix:///run/x.sock", "", "want http://host:port"},
-		{"--listen-peer-urls=https://127.0.0.1:2380", "", "want the files of a certificate and its key"},
+		{"--listen-peer-urls=https://127.0.0.1:2380", "", "TLS needs --peer-cert-file and --peer-key-file"},
 		{"--listen-client-urls=http://127.0.0.1:2379", "", "--advertise-client-urls: required where --listen-client-urls is given"},
 		{"--listen-client-urls=http://127.0.0.1:2379 --discovery=http://d/t --discovery-fallback=exit", "", "--advertise-client-urls: required"},
 		{"--listen-peer-urls=http://0.0.0.0:2380", "", "say --insecure if that is meant"},

@@ -60,6 +60,7 @@ var sections = []section{
 	{"Its cluster", clusterOptions},
 	{"Proxy", proxyOptions},
 	{"Access", accessOptions},
+	{"TLS", tlsOptions},
 	{"The rest", otherOptions},
 	{"Flags of 0.4", oldOptions},
 }
