@@ -15,6 +15,7 @@ type Mux struct {
 	o       Options
 	bodies  bodies
 	watches watchList
+	feeds   feeds
 	gets    struct{ success, fail uint64 }
 }
 
@@ -53,6 +54,8 @@ func (m *Mux) Do(op *Operation, r Responder) (cancel func()) {
 		return m.watch(op, r)
 	case KindRead, KindWrite, KindHealth, KindPeerMembers:
 		return m.ask(*op, r)
+	case KindMirror:
+		return m.mirror(op, r)
 	case KindSnapshot:
 		return m.snapshot(op, r)
 	default:

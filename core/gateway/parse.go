@@ -30,6 +30,7 @@ const (
 	KindHealth
 	KindPeerMembers // the list as other members ask for it
 	KindSnapshot
+	KindMirror // of Prefixes: a listing, or with Stream a feed from WaitIndex on
 )
 
 // Freshness is how recent a read has to be.
@@ -55,6 +56,7 @@ type Operation struct {
 	Freshness Freshness
 	Stream    bool
 	WaitIndex store.Index // 0 is from now
+	Prefixes  []string    // of a mirror, clean keys
 
 	// Of writes. ID and Settled are left to the backend.
 	Command store.Command
@@ -115,6 +117,7 @@ var pages = [...]page{
 	{"/v2/stats/leader", KindStatsLeader, "GET", "how the followers keep up, on the leader"},
 	{"/version", KindVersion, "GET", "the API level and this server's version"},
 	{"/v2/snapshot", KindSnapshot, "GET", "a backup of all keys; `quorum=false` takes this member's own state"},
+	{"/v2/mirror", KindMirror, "GET", "what keeps a copy of some prefixes up to date"},
 	{"/health", KindHealth, "GET", "whether a linearizable read can be answered"},
 }
 
@@ -128,8 +131,11 @@ func parsePage(req *Request, g page) (Operation, error) {
 		return Operation{}, notAllowed(req.Method, g.methods)
 	}
 	op := Operation{Kind: g.kind, Head: req.Method == "HEAD"}
-	if g.kind == KindSnapshot {
+	switch g.kind {
+	case KindSnapshot:
 		return parseSnapshot(req, op)
+	case KindMirror:
+		return parseMirror(req)
 	}
 	return op, nil
 }

@@ -56,7 +56,7 @@ func TestOperations(t *testing.T) {
 		"GET /v2/keys/k?wait=1&quorum=1":                     {Kind: KindRead, Key: "/k", Freshness: FreshLinearizable},
 	} {
 		op, err := Parse(request(line))
-		if want == nilOperation {
+		if want.Kind == 0 {
 			assert.Error(t, err, line)
 			continue
 		}

@@ -157,10 +157,14 @@ func (m *Mux) Restored() {
 		}
 		w = after
 	}
+	m.pumpFeeds(false, false)
 }
 
 // Stop ends every watch, as a server does that goes away.
 func (m *Mux) Stop() {
+	for m.feeds.first != nil {
+		m.feeds.first.end()
+	}
 	for m.watches.first != nil {
 		m.watches.first.end()
 	}

@@ -109,6 +109,9 @@ func (e *Event) Touches(prefix string) bool {
 	return key == prefix || below(key, prefix) != "" || removes(e.Action) && below(prefix, key) != ""
 }
 
+// Within reports whether key is strictly below prefix.
+func Within(key, prefix string) bool { return below(key, prefix) != "" }
+
 // Whole calls fn with the key and all that is below it, hidden keys too and none with
 // its children, each directory before what it holds. Of what does not exist there is
 // nothing to tell.
