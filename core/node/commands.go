@@ -260,7 +260,7 @@ func (n *Node) proposeAll() {
 			return
 		}
 	}
-	if n.keeper.Due() && n.propose(nil) {
+	if (n.keeper.Due() || n.compare.due) && n.propose(nil) {
 		n.env.Rare.Mark("node: time moved on by an empty batch")
 	}
 }
@@ -291,6 +291,7 @@ func (n *Node) propose(list []store.Command) bool {
 	switch {
 	case err == nil:
 		n.keeper.Moved(b.Time)
+		n.compare.moved(b.Time)
 		return true
 	case errors.Is(err, replica.ErrBusy):
 		n.env.Rare.Mark("node: proposal refused for now")

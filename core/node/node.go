@@ -50,6 +50,9 @@ type Config struct {
 	// outcome: 16384 and 64 MiB. PendingMax bounds waiting reads, too.
 	PendingMax      int
 	PendingBytesMax int
+	// CompareEvery is the log time between two comparisons of what happened on each
+	// member, 2 s, and HashEvery that between two of all that is stored, 10 minutes.
+	CompareEvery, HashEvery time.Duration
 	// Timeout bounds a write or a linearizable read; 5 s and two election timeouts.
 	Timeout time.Duration
 	// Fatal is called once when the node can do nothing more, for example after
@@ -66,6 +69,8 @@ func (c *Config) fill() error {
 	c.BatchBytes = cmp.Or(c.BatchBytes, 1<<20)
 	c.PendingMax = cmp.Or(c.PendingMax, 16384)
 	c.PendingBytesMax = cmp.Or(c.PendingBytesMax, 64<<20)
+	c.CompareEvery = cmp.Or(c.CompareEvery, 2*time.Second)
+	c.HashEvery = cmp.Or(c.HashEvery, 10*time.Minute)
 	c.Timeout = cmp.Or(c.Timeout, 5*time.Second+2*c.election())
 	return nil
 }
@@ -94,6 +99,9 @@ type Status struct {
 	Full        bool // the disk is full
 	Dead        bool // after Fatal
 	Removed     bool // taken out of the cluster
+	// Compared is the raft index up to which all voters were seen to have the same
+	// state; Differing counts the comparisons in which one had not.
+	Compared, Differing uint64
 }
 
 // Node is one machine of a cluster.
@@ -113,6 +121,7 @@ type Node struct {
 	base      timeBase
 	keeper    *control.Keeper
 	publisher *publisher
+	compare   comparer
 	info      infoCache
 	wake      wake
 	// groupStale says that members may be elsewhere than the network was told.
@@ -130,6 +139,7 @@ func Open(cfg Config, e *env.Env) (*Node, error) {
 	n.mux = gateway.New(n, gateway.Options{ReadDefaultLocal: cfg.ReadDefaultLocal, Version: cfg.Version})
 	n.info.started = e.Clock.Wall().UnixNano()
 	n.publisher = newPublisher(n)
+	n.compare.n = n
 	var voters []env.NodeID
 	for _, m := range cfg.Members {
 		voters = append(voters, m.ID)
@@ -146,6 +156,7 @@ func Open(cfg Config, e *env.Env) (*Node, error) {
 	n.replica = r
 	n.commands.first, n.commands.next = 1, 1
 	n.restored = false // nobody watches yet
+	n.compare.restored()
 	n.regroup()
 	return n, nil
 }
@@ -184,6 +195,7 @@ func (n *Node) Flush() {
 		}
 	}
 	n.keep()
+	n.compare.keep()
 	n.publisher.look()
 	n.pump()
 	if n.groupStale {
@@ -220,6 +232,7 @@ func (n *Node) Stop(done func()) {
 		n.stopped = true
 		n.keeper.Stop()
 		n.publisher.stop()
+		n.compare.stop()
 		n.wake.stop()
 		n.failAll(causeStopped)
 		n.mux.Stop()
@@ -234,12 +247,19 @@ func (n *Node) die(err error) {
 	}
 	n.dead = err
 	n.keeper.Stop()
+	n.compare.stop()
 	n.wake.stop()
 	n.cfg.Fatal(err)
 }
 
 // inert tells that the node takes nothing more.
 func (n *Node) inert() bool { return n.stopped || n.dead != nil }
+
+// ID is the node's name in its cluster.
+func (n *Node) ID() env.NodeID { return n.cfg.ID }
+
+// Cluster is the ID of the node's cluster.
+func (n *Node) Cluster() uint64 { return n.cfg.Cluster }
 
 // View is the store as this node has applied it. It is the same value until
 // something changes, and may be read anywhere.
@@ -264,6 +284,7 @@ func (n *Node) Status() Status {
 		Index: n.store.Index(), Incarnation: s.Incarnation, Voters: s.Voters, Learners: s.Learners,
 		Pending: n.commands.count, Reads: n.reads.count, Watches: n.watchers.Len(),
 		Ready: s.Ready, Full: s.Full, Dead: n.dead != nil, Removed: s.Removed,
+		Compared: n.compare.agreed, Differing: n.compare.differs,
 	}
 }
 
@@ -302,6 +323,7 @@ func (m *machine) Apply(index uint64, entry []byte) {
 			n.finish(id.Number, results[i])
 		}
 	}
+	n.compare.applied(index)
 }
 
 func (n *Node) emit(e *store.Event) {
@@ -329,12 +351,21 @@ func (m *machine) Restore(r io.Reader) error {
 // between are not in it; only that they were applied.
 func (n *Node) replaced() {
 	n.restored = true
+	n.compare.restored()
 	n.events = nil // the history of the new state holds them
 	n.lostResults()
 }
 
 // message takes what another node sent to this one.
-func (n *Node) message(from env.NodeID, payload []byte) { n.takeForwarded(from, payload) }
+func (n *Node) message(from env.NodeID, payload []byte) {
+	if len(payload) > 0 && payload[0] == compareMark {
+		if err := n.compare.hear(from, payload); err != nil {
+			n.env.Log.Log(env.Warn, "hashes dropped", "from", from, "reason", err)
+		}
+		return
+	}
+	n.takeForwarded(from, payload)
+}
 
 // After implements gateway.Alarm.
 func (n *Node) After(d time.Duration, fn func()) (stop func()) {

@@ -141,7 +141,7 @@ func (h *host) later(d time.Duration, fn func()) *event {
 
 func (h *host) env() *env.Env {
 	return &env.Env{
-		Clock: clock{h}, Disk: h.disk, Net: wires{h}, Log: logs{h}, Rare: rare{h.w},
+		Clock: clock{h}, Disk: h.disk, Net: wires{h}, Work: labour{h}, Log: logs{h}, Rare: rare{h.w},
 		Rand: rand.New(rand.NewPCG(h.w.rng.Uint64(), uint64(h.id))),
 	}
 }
@@ -176,6 +176,11 @@ func (c clock) After(d time.Duration, fn func()) env.Timer {
 	})
 	return t
 }
+
+// labour does work in no time, in a later turn.
+type labour struct{ h *host }
+
+func (l labour) Run(fn, done func()) { l.h.later(time.Millisecond, func() { fn(); done() }) }
 
 type timer struct{ stopped bool }
 
