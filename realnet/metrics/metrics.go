@@ -38,11 +38,19 @@ type Peer struct {
 	Queued         int    // bytes
 }
 
+// Certificate is one that this member shows.
+type Certificate struct {
+	Side  string // client or peer: who is shown it
+	Until time.Time
+}
+
 // Source gives the figures of a moment. Node's false says that the member does
 // not answer. Both may be called from any goroutine.
 type Source struct {
 	Node  func() (Node, bool)
 	Peers func() []Peer
+	// Certificates may be nil.
+	Certificates func() []Certificate
 }
 
 // Metrics counts, and answers scrapes.
@@ -77,6 +85,7 @@ var (
 	descSent     = describe("peer_sent_bytes_total", "Bytes sent to the peer.", "peer")
 	descReceived = describe("peer_received_bytes_total", "Bytes received from the peer.", "peer")
 	descDropped  = describe("peer_dropped_frames_total", "Frames for the peer that were not sent.", "peer")
+	descCert     = describe("tls_certificate_expiry_timestamp_seconds", "When the certificate that is shown to clients or peers comes to its end, since 1970.", "side")
 	descQueued   = describe("peer_queued_bytes", "Bytes that wait to be sent to the peer.", "peer")
 )
 
@@ -134,7 +143,7 @@ func (m *Metrics) Write(bytes int, sync time.Duration) {
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descRequests, descLeader, descHas, descChanges, descTerm, descCommit, descApplied, descIndex, descOps,
-		descPending, descReads, descWatchers, descFull, descUp, descSent, descReceived, descDropped, descQueued,
+		descPending, descReads, descWatchers, descFull, descUp, descSent, descReceived, descDropped, descQueued, descCert,
 	} {
 		ch <- d
 	}
@@ -160,6 +169,11 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		s.count(descReceived, p.Received, p.Name)
 		s.count(descDropped, p.Dropped, p.Name)
 		s.level(descQueued, float64(p.Queued), p.Name)
+	}
+	if m.source.Certificates != nil {
+		for _, c := range m.source.Certificates() {
+			s.level(descCert, float64(c.Until.Unix()), c.Side)
+		}
 	}
 	if n, ok := m.source.Node(); ok {
 		s.node(&n)

@@ -14,7 +14,8 @@ func TestScrape(t *testing.T) {
 		Node: func() (Node, bool) {
 			return Node{Leader: true, Applied: 7, Succeeded: map[string]uint64{"set": 3}}, answers
 		},
-		Peers: func() []Peer { return []Peer{{Name: "n2", Up: true, Sent: 10}} },
+		Peers:        func() []Peer { return []Peer{{Name: "n2", Up: true, Sent: 10}} },
+		Certificates: func() []Certificate { return []Certificate{{Side: "peer", Until: time.Unix(1234567, 0)}} },
 	})
 	m.Request("PUT", 201)
 	m.Request("PUT", 201)
@@ -33,6 +34,7 @@ func TestScrape(t *testing.T) {
 		`keelson_raft_applied_index 7`,
 		`keelson_store_operations_total{operation="set",outcome="success"} 3`,
 		`keelson_peer_sent_bytes_total{peer="n2"} 10`,
+		`keelson_tls_certificate_expiry_timestamp_seconds{side="peer"} 1.234567e+06`,
 		`keelson_disk_written_bytes_total 150`,
 		`keelson_disk_sync_seconds_count 1`,
 		`go_goroutines`,

@@ -22,11 +22,12 @@ type Files struct {
 
 // state is the content of the files, all read and found good together.
 type state struct {
-	content [3][]byte // of Cert, Key and CA
-	pair    *tls.Certificate
-	pool    *x509.CertPool
-	dated   []dated
-	server  *tls.Config
+	content     [3][]byte // of Cert, Key and CA
+	pair        *tls.Certificate
+	authorities []*x509.Certificate
+	pool        *x509.CertPool // of authorities; nil where there is no CA
+	dated       []dated
+	server      *tls.Config
 }
 
 // dated is a certificate and the file it is from.
@@ -71,7 +72,7 @@ func (f *Files) parse(content [3][]byte, now time.Time) (*state, error) {
 		if err := anyInForce(f.CA, all, now); err != nil {
 			return nil, err
 		}
-		s.pool = x509.NewCertPool()
+		s.authorities, s.pool = all, x509.NewCertPool()
 		for _, c := range all {
 			s.pool.AddCert(c)
 			s.dated = append(s.dated, dated{f.CA, c})

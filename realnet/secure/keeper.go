@@ -10,6 +10,7 @@ package secure
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"sync"
@@ -194,6 +195,21 @@ func (k *Keeper) Client(host string) *tls.Config {
 			return s.pair, nil // also where the server names other authorities: its refusal says more than none
 		},
 	}
+}
+
+// ClientOfPublic is Client for a host that the system's authorities may vouch for, too.
+func (k *Keeper) ClientOfPublic(host string) *tls.Config {
+	c := k.Client(host)
+	c.RootCAs = nil
+	if all := k.state.Load().authorities; len(all) > 0 {
+		if pool, err := x509.SystemCertPool(); err == nil {
+			for _, a := range all {
+				pool.AddCert(a)
+			}
+			c.RootCAs = pool
+		}
+	}
+	return c
 }
 
 // Dial encrypts a connection that was made to address, host:port, and checks who

@@ -408,3 +408,16 @@ func TestTheLogWarnsBeforeTheEnd(t *testing.T) {
 	after(31, 2, 1)
 	assert.Equal(t, 3, log.count("peer.crt"))
 }
+
+func TestPublicHostsMayBeVouchedForByEither(t *testing.T) {
+	_, dir := machine(t, "m")
+	k := open(t, files(dir, authority.Peer), Options{})
+	address := echo(t, k, nil)
+	conn, err := tls.Dial("tcp", address, k.ClientOfPublic("localhost"))
+	require.NoError(t, err)
+	conn.Close()
+	none := open(t, Files{}, Options{})
+	assert.Nil(t, none.ClientOfPublic("example.com").RootCAs, "those of the system")
+	_, err = tls.Dial("tcp", address, none.ClientOfPublic("localhost"))
+	require.Error(t, err)
+}
