@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -15,15 +16,19 @@ import (
 
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/env/envtest"
+	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/realnet"
 	"github.com/keelson/keelson/realnet/disk"
+	"github.com/keelson/keelson/realnet/httpd"
+	"github.com/keelson/keelson/realnet/names"
 	"github.com/keelson/keelson/realnet/transport"
+	"github.com/keelson/keelson/realnet/web"
 )
 
 // TestPromises holds the real machine to what package env says.
 func TestPromises(t *testing.T) {
 	envtest.Suite(t, func(t *testing.T) envtest.Rig {
-		r := &rig{T: t}
+		r := &rig{T: t, zone: newZone(t)}
 		if canMount(t) {
 			for i := range r.machines {
 				r.machines[i].dir = smallDisk(t)
@@ -95,6 +100,7 @@ func (r fillable) Fill(i, left int) {
 type rig struct {
 	*testing.T
 	machines [2]machine
+	zone     *zone
 }
 
 type machine struct {
@@ -102,6 +108,8 @@ type machine struct {
 	loop         *realnet.Loop // nil while it is down
 	disk         *disk.Disk
 	net          *transport.Transport
+	http         *httpd.Server
+	web          *web.Requests
 }
 
 // ID implements envtest.Rig.
@@ -116,35 +124,40 @@ func (r *rig) Start(i int, n envtest.Node) {
 	log := realnet.NewLog(io.Discard, slog.LevelDebug)
 	d, err := disk.Open(m.dir, loop.Post, disk.Options{Idle: loop.Idle})
 	require.NoError(r, err)
+	http := httpd.New(httpd.Options{
+		Post: loop.Post, Log: log, Peer: true,
+		Serve: func(q *gateway.Request, a gateway.Responder) func() { return serve(n, q, a) },
+	})
 	tr := transport.New(transport.Options{
-		Cluster: 1, Self: r.ID(i), Post: loop.Post, Log: log,
+		Post: loop.Post, Log: log,
 		RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond,
 		Receive: func(from env.NodeID, frame []byte) {
 			if n.Receive != nil {
 				n.Receive(from, frame)
 			}
 		},
+		Other: http.Take,
 	})
+	requests := web.NewRequests(web.RequestsOptions{Post: loop.Post})
 	l, err := net.Listen("tcp", m.address)
 	require.NoError(r, err)
 	tr.Serve(l)
-	peers := make(map[env.NodeID][]string)
-	for j := range r.machines {
-		peers[r.ID(j)] = []string{fmt.Sprintf("http://%s", r.machines[j].address)}
-	}
-	require.NoError(r, tr.SetPeers(peers))
-	m.loop, m.disk, m.net = loop, d, tr
+	m.loop, m.disk, m.net, m.http, m.web = loop, d, tr, http, requests
 	flush := n.Flush
 	if flush == nil {
 		flush = func() {}
 	}
 	go loop.Run(func() {
 		flush()
+		http.AfterTurn()
 		d.AfterTurn()
 	})
 	r.Do(i, func() {
 		if n.Start != nil {
-			n.Start(&env.Env{Clock: loop, Disk: d, Net: tr, Log: log, Rare: realnet.Rare{}, Rand: realnet.Rand()})
+			n.Start(&env.Env{
+				Clock: loop, Disk: d, Net: tr, Web: requests, Names: names.New(loop.Post, r.zone.resolver()),
+				Work: realnet.NewWork(loop.Post), Log: log, Rare: realnet.Rare{}, Rand: realnet.Rand(),
+			})
 		}
 	})
 }
@@ -167,9 +180,50 @@ func (r *rig) Kill(i int) {
 	if m.loop == nil {
 		return
 	}
+	m.http.Close() // first: a killed process does not say that it stops
 	m.loop.Stop()
 	<-m.loop.Stopped()
 	m.net.Close()
+	m.web.Close()
 	m.disk.Close()
 	m.loop = nil
+}
+
+// serve hands a request to a node of the suite.
+func serve(n envtest.Node, q *gateway.Request, a gateway.Responder) func() {
+	asked := &envtest.Request{Method: q.Method, Path: q.Path, Query: q.Query, Body: q.Body, Peer: q.Peer}
+	for _, h := range q.Header {
+		asked.Header = append(asked.Header, env.WebHeader(h))
+	}
+	if n.Serve != nil {
+		if cancel := n.Serve(asked, answerer{a}); cancel != nil {
+			return cancel
+		}
+	}
+	return func() {}
+}
+
+type answerer struct{ gateway.Responder }
+
+// Reply implements envtest.Answer.
+func (a answerer) Reply(status int, header []env.WebHeader, body []byte, more bool) {
+	reply := &gateway.Reply{Status: status, Body: body, More: more}
+	for _, h := range header {
+		reply.Header = append(reply.Header, gateway.Header(h))
+	}
+	a.Responder.Reply(reply)
+}
+
+// PeerURLs implements envtest.Finder.
+func (r *rig) PeerURLs(i int) []string { return []string{r.URL(i)} }
+
+// URL implements envtest.Caller.
+func (r *rig) URL(i int) string { return "http://" + r.machines[i].address }
+
+// SetServices implements envtest.Zoner.
+func (r *rig) SetServices(name string, records ...env.Service) { r.zone.setServices(name, records) }
+
+// SetAddresses implements envtest.Zoner.
+func (r *rig) SetAddresses(host string, addresses ...netip.Addr) {
+	r.zone.setAddresses(host, addresses)
 }

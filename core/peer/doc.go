@@ -24,5 +24,6 @@
 // # Stream
 //
 // On a byte stream each side first sends a Hello of HelloSize bytes, and then
-// frames, each behind its length (4 bytes). See AppendStream and Split.
+// frames, each behind its length (4 bytes). Where the highest bit of the length is set,
+// a note follows in the place of a frame. See AppendStream, AppendNote and Split.
 package peer

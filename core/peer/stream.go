@@ -3,6 +3,7 @@ package peer
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"strings"
 
 	"github.com/keelson/keelson/core/env"
 )
@@ -16,11 +17,52 @@ const HelloSize = 8 + 2 + 4*8 + 4
 // magic opens a stream, so that whoever dials the wrong port gets a clear error.
 const magic = "keelpeer"
 
+// OpeningSize is how many bytes Opens looks at.
+const OpeningSize = len(magic)
+
+// Opens reports whether p, the first OpeningSize bytes of a stream, may open a Hello.
+// Another protocol on the same port does not.
+func Opens(p []byte) bool { return string(p) == magic }
+
 // AppendStream appends a frame with its length before it.
 func AppendStream(dst, frame []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(frame)))
 	return append(dst, frame...)
 }
+
+// noteBit marks the length of what is no frame but a note about the sender.
+const noteBit = 1 << 31
+
+// NoteMax is the longest note.
+const NoteMax = 16 << 10
+
+// AppendNote appends a note for the other end of a stream: URLs at which the sender
+// can be called, for a node that does not know it yet. One that is too long is left
+// out.
+func AppendNote(dst []byte, urls []string) []byte {
+	text := strings.Join(urls, "\n")
+	if len(text) > NoteMax {
+		return dst
+	}
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(text))|noteBit)
+	return append(dst, text...)
+}
+
+// NoteLength tells whether the LengthSize bytes before it announce a note, and how
+// long it is. A length that no note can have wraps ErrTooLong.
+func NoteLength(p [LengthSize]byte) (n int, isNote bool, err error) {
+	size := binary.LittleEndian.Uint32(p[:])
+	if size&noteBit == 0 {
+		return 0, false, nil
+	}
+	if size &^= noteBit; size > NoteMax {
+		return 0, true, &FrameError{Err: ErrTooLong, Got: uint64(size), Want: NoteMax}
+	}
+	return int(size), true, nil
+}
+
+// ParseNote gives the URLs of a note.
+func ParseNote(p []byte) []string { return strings.Fields(string(p)) }
 
 // StreamLength reads the length of the frame that follows from the LengthSize
 // bytes before it. A length that no frame can have wraps ErrTooLong or

@@ -41,8 +41,11 @@ type conn struct {
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{server: s, nc: nc, buf: make([]byte, bufSize)}
 	c.x.Store(newExchange(s, c))
-	if tcp, ok := nc.(*net.TCPConn); ok {
-		c.raw, _ = tcp.SyscallConn()
+	switch socket := nc.(type) {
+	case *net.TCPConn:
+		c.raw, _ = socket.SyscallConn()
+	case *net.UnixConn:
+		c.raw, _ = socket.SyscallConn()
 	}
 	return c
 }
@@ -74,6 +77,9 @@ func (c *conn) readHead() verdict {
 	for {
 		if c.to > c.from {
 			c.busy.Store(true) // also what came while the last answer was written
+			if c.server.takesWhole() {
+				return unusual
+			}
 			if v := parseHead(c.buf[c.from:c.to], &c.head); v != unfinished {
 				if v == plain && c.head.length > bodyPlain {
 					return unusual

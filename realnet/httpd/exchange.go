@@ -63,6 +63,9 @@ func (x *exchange) Chunk(p []byte) bool { return x.stream.add(p) }
 // End implements gateway.Responder.
 func (x *exchange) End() { x.stream.end() }
 
+// Break implements gateway.Breaker.
+func (x *exchange) Break() { x.stream.fail() }
+
 // ask runs a request on the loop: op where it was parsed already. False says that
 // the loop has stopped.
 func (x *exchange) ask(req *gateway.Request, op *gateway.Operation) bool {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,8 +16,10 @@ import (
 	"github.com/keelson/keelson/core/store"
 )
 
-// errGone says that a client went away.
-var errGone = errors.New("the client is gone")
+var (
+	errGone   = errors.New("the client is gone")
+	errBroken = errors.New("the rest of the answer will not come")
+)
 
 // serveHTTP answers what net/http has read.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
@@ -23,8 +27,11 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		page.ServeHTTP(w, r)
 		return
 	}
-	if s.draining.Load() {
+	if s.draining.Load() || Mode(s.mode.Load()) == Starting {
 		w.Header().Set("Connection", "close")
+	}
+	if s.cors(w, r) {
+		return
 	}
 	req, err := s.requestOf(w, r)
 	if err != nil {
@@ -37,12 +44,13 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	if reply := s.localRead(req); reply != nil {
+	var op *gateway.Operation
+	if s.takesWhole() {
+		whole(req, r)
+	} else if reply := s.localRead(req); reply != nil {
 		s.send(w, r, reply)
 		return
-	}
-	op, reply := s.parse(req)
-	if reply != nil {
+	} else if op, reply = s.parse(req); reply != nil {
 		s.send(w, r, reply)
 		return
 	}
@@ -72,7 +80,7 @@ func (s *Server) requestOf(w http.ResponseWriter, r *http.Request) (*gateway.Req
 	if err != nil {
 		return nil, err
 	}
-	req := &gateway.Request{Method: r.Method, ContentType: r.Header.Get("Content-Type"), Body: body}
+	req := &gateway.Request{Method: r.Method, ContentType: r.Header.Get("Content-Type"), Body: body, Peer: s.opts.Peer}
 	if len(body) > gateway.BodyMax {
 		req.Body, req.BodyTooBig = nil, true
 	}
@@ -82,6 +90,42 @@ func (s *Server) requestOf(w http.ResponseWriter, r *http.Request) (*gateway.Req
 		req.Path, req.Query = r.URL.EscapedPath(), r.URL.RawQuery
 	}
 	return req, nil
+}
+
+// whole adds what only servers of whole requests look at.
+func whole(req *gateway.Request, r *http.Request) {
+	req.Remote = r.RemoteAddr
+	if r.Host != "" {
+		req.Header = append(req.Header, gateway.Header{Name: "Host", Value: r.Host})
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		for _, value := range r.Header[name] {
+			req.Header = append(req.Header, gateway.Header{Name: name, Value: value})
+		}
+	}
+}
+
+// cors tells browsers which pages may see the answer. True says that this was all
+// that was asked.
+func (s *Server) cors(w http.ResponseWriter, r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if len(s.opts.CORS) == 0 || origin == "" {
+		return false
+	}
+	allowed := ""
+	switch {
+	case slices.Contains(s.opts.CORS, "*"):
+		allowed = "*"
+	case slices.Contains(s.opts.CORS, origin):
+		allowed = origin
+		w.Header().Add("Vary", "Origin")
+	}
+	if allowed != "" {
+		w.Header().Set("Access-Control-Allow-Origin", allowed)
+		w.Header().Set("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
+		w.Header().Set("Access-Control-Allow-Headers", "accept, content-type, authorization")
+	}
+	return r.Method == http.MethodOptions
 }
 
 // send writes the head of an answer, and its body if that is whole.
@@ -138,6 +182,9 @@ func (s *Server) pour(w http.ResponseWriter, ctx context.Context, st *stream) {
 			return
 		}
 		chunks, last := st.takeAll()
+		if st.mustBreak() {
+			panic(http.ErrAbortHandler) // how net/http is told to cut an answer off
+		}
 		control.SetWriteDeadline(time.Now().Add(s.opts.WriteTimeout))
 		for _, p := range chunks {
 			if _, err := w.Write(p); err != nil {

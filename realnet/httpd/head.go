@@ -160,7 +160,7 @@ func (h *head) fields(p []byte) bool {
 
 // isLoaded reports fields that only net/http understands here.
 func isLoaded(name []byte) bool {
-	for _, loaded := range [...]string{"transfer-encoding", "expect", "upgrade", "authorization", "trailer", "te", "http2-settings"} {
+	for _, loaded := range [...]string{"transfer-encoding", "expect", "upgrade", "authorization", "trailer", "te", "http2-settings", "origin"} {
 		if equalFold(name, loaded) {
 			return true
 		}

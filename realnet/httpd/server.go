@@ -36,6 +36,11 @@ type Options struct {
 	ReadDefaultLocal bool
 	// Pages are answered by net/http before the node is asked, such as /metrics.
 	Pages map[string]http.Handler
+	// Peer marks every request as one that came in where members call. Such a server
+	// hands requests over whole.
+	Peer bool
+	// CORS are the origins whose pages may ask from a browser; * is all.
+	CORS []string
 	// Observe, if not nil, is told of each answer, on any goroutine.
 	Observe func(method string, status int)
 	// HeadTimeout bounds how long a request's head may take from its first byte,
@@ -53,6 +58,7 @@ type Server struct {
 	slow   *http.Server
 	handed *handedListener
 
+	mode     atomic.Int32
 	draining atomic.Bool
 	leaving  chan struct{} // closed when draining begins
 	watchers atomic.Int64
@@ -74,6 +80,26 @@ type state struct {
 	view *store.View
 	info *gateway.Info
 }
+
+// Mode says what is done with a request.
+type Mode int32
+
+const (
+	// Parsed has requests parsed here and answered by Do, as a member wants them.
+	Parsed Mode = iota
+	// Whole hands every request to Serve with all its header lines and the caller's
+	// address, as a proxy wants them.
+	Whole
+	// Starting is Whole for a moment: connections end with each answer, so that those
+	// which come back find what the process has become.
+	Starting
+)
+
+// SetMode says what is done with requests from now on.
+func (s *Server) SetMode(m Mode) { s.mode.Store(int32(m)) }
+
+// takesWhole reports whether requests are handed over as they came.
+func (s *Server) takesWhole() bool { return s.opts.Peer || Mode(s.mode.Load()) != Parsed }
 
 // New makes a server without listeners.
 func New(o Options) *Server {
@@ -137,6 +163,14 @@ func (s *Server) accept(l net.Listener) {
 			s.tasks.Go(c.run)
 		}
 		s.mu.Unlock()
+	}
+}
+
+// Take serves a connection that somebody else accepted and of which first was read
+// already.
+func (s *Server) Take(nc net.Conn, first []byte) {
+	if !s.handed.give(&handedConn{Conn: nc, first: first}) {
+		nc.Close()
 	}
 }
 

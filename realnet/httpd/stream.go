@@ -37,6 +37,7 @@ type stream struct {
 	flight  int  // taken from queue and not written yet
 	behind  int  // chunks that waited when the turn began
 	ended   bool // no chunk follows
+	broken  bool // and the answer is not whole
 	started bool // the head is out
 	busy    bool // somebody writes
 	done    bool
@@ -92,6 +93,16 @@ func (st *stream) end() {
 	defer st.mu.Unlock()
 	if !st.done {
 		st.ended = true
+		st.mark()
+	}
+}
+
+// fail says that the rest of the answer will never come, on the loop.
+func (st *stream) fail() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.done {
+		st.broken, st.ended = true, true
 		st.mark()
 	}
 }
@@ -159,6 +170,10 @@ func (st *stream) write(f *framer) {
 		signal(st.wake)
 		return
 	}
+	if st.mustBreak() {
+		st.finish(errBroken)
+		return
+	}
 	p, last, ok := st.take(f)
 	if !ok {
 		return
@@ -174,6 +189,13 @@ func (st *stream) write(f *framer) {
 	default:
 		st.release(f)
 	}
+}
+
+// mustBreak reports whether the connection has to end in the middle of the answer.
+func (st *stream) mustBreak() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.broken && st.started
 }
 
 // take gives the bytes that are to be written, if nobody else writes: the caller

@@ -2,7 +2,10 @@ package transport
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -80,15 +83,28 @@ func (t *Transport) accept(l net.Listener) {
 
 // receive runs one stream from hello to end.
 func (t *Transport) receive(r *receiver) {
+	first, err := opening(r.conn)
+	if err == nil && !peer.Opens(first) && t.opts.Other != nil {
+		t.opts.Other(r.conn, first)
+		return
+	}
 	defer r.close()
-	from, err := t.answer(r.conn)
+	var from env.NodeID
+	id := t.self.Load()
+	if err == nil {
+		from, err = t.answer(r.conn, first, id)
+	}
+	if errors.Is(err, errNobody) {
+		t.opts.Log.Log(env.Debug, "peer called early", "address", r.conn.RemoteAddr())
+		return
+	}
 	if err != nil {
 		if t.alive.Err() == nil {
 			t.opts.Log.Log(env.Warn, "peer refused", "address", r.conn.RemoteAddr(), "error", err)
 		}
 		return
 	}
-	count, ok := t.adopt(from, r)
+	count, ok := t.adopt(from, r, id)
 	if !ok {
 		return
 	}
@@ -102,28 +118,50 @@ func (t *Transport) receive(r *receiver) {
 	}
 }
 
-// answer hears a hello, says its own and judges the one heard. Its own comes
-// before the verdict, so that the other side can tell what is wrong.
-func (t *Transport) answer(conn net.Conn) (env.NodeID, error) {
+// opening reads what tells a stream of ours from another protocol.
+func opening(conn net.Conn) ([]byte, error) {
 	conn.SetDeadline(time.Now().Add(handshakeTimeout))
 	defer conn.SetDeadline(time.Time{})
-	theirs, err := readHello(conn)
+	first := make([]byte, peer.OpeningSize)
+	if _, err := io.ReadFull(conn, first); err != nil {
+		return nil, fmt.Errorf("no greeting: %w", err)
+	}
+	return first, nil
+}
+
+// answer hears a hello that begins with first, says its own and judges the one
+// heard. Its own comes before the verdict, so that the other side can tell what is
+// wrong.
+func (t *Transport) answer(conn net.Conn, first []byte, id *identity) (env.NodeID, error) {
+	if id == nil {
+		return 0, errNobody
+	}
+	conn.SetDeadline(time.Now().Add(handshakeTimeout))
+	defer conn.SetDeadline(time.Time{})
+	theirs, err := readHello(io.MultiReader(bytes.NewReader(first), conn))
 	if err != nil {
 		return 0, err
 	}
-	mine := peer.Hello{Cluster: t.opts.Cluster, From: t.opts.Self, To: theirs.From}
+	mine := peer.Hello{Cluster: id.cluster, From: id.self, To: theirs.From}
 	if _, err := conn.Write(peer.AppendHello(nil, mine)); err != nil {
 		return 0, err
 	}
-	return theirs.From, theirs.Check(t.opts.Cluster, t.opts.Self)
+	if err := theirs.Check(id.cluster, id.self); err != nil || t.opts.Admit == nil {
+		return theirs.From, err
+	}
+	var urls []string
+	if s := (*t.senders.Load())[theirs.From]; s != nil {
+		urls = s.urls
+	}
+	return theirs.From, t.opts.Admit(conn, urls)
 }
 
 // adopt makes r the stream of from; an older one ends, for a node that dials
 // again has given up on it.
-func (t *Transport) adopt(from env.NodeID, r *receiver) (*atomic.Uint64, bool) {
+func (t *Transport) adopt(from env.NodeID, r *receiver, id *identity) (*atomic.Uint64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
+	if t.closed || t.self.Load() != id {
 		return nil, false
 	}
 	if old := t.incoming[from]; old != nil {
@@ -147,10 +185,19 @@ func (t *Transport) dismiss(from env.NodeID, r *receiver) {
 // read hands each frame to the loop.
 func (t *Transport) read(from env.NodeID, r *receiver, count *atomic.Uint64) error {
 	in := bufio.NewReaderSize(r.conn, 64<<10)
+	var where []string // it can be called, as it says
 	for {
 		var length [peer.LengthSize]byte
 		if _, err := io.ReadFull(in, length[:]); err != nil {
 			return err
+		}
+		if n, isNote, err := peer.NoteLength(length); isNote || err != nil {
+			note := make([]byte, n)
+			if _, readErr := io.ReadFull(in, note); err != nil || readErr != nil {
+				return cmp.Or(err, readErr)
+			}
+			where = peer.ParseNote(note)
+			continue
 		}
 		size := binary.LittleEndian.Uint32(length[:])
 		if size > peer.MaxFrame {
@@ -165,7 +212,9 @@ func (t *Transport) read(from env.NodeID, r *receiver, count *atomic.Uint64) err
 			return err
 		}
 		count.Add(uint64(peer.LengthSize + n))
+		urls := where
 		if !t.opts.Post(func() {
+			t.meet(from, urls)
 			t.opts.Receive(from, frame)
 			r.seen(n)
 		}) {

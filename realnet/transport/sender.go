@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,15 +19,17 @@ import (
 
 // sender keeps a stream to one node and writes to it what is queued.
 type sender struct {
-	t         *Transport
-	to        env.NodeID
-	addresses []string
-	alive     context.Context
-	stop      context.CancelFunc
-	wake      chan struct{} // one token: frames wait
-	kick      chan struct{} // one token: the node has just been heard of
-	sent      atomic.Uint64
-	dropped   atomic.Uint64
+	t       *Transport
+	id      *identity // of this node
+	to      env.NodeID
+	urls    []string // as they were set
+	usable  []*url.URL
+	alive   context.Context
+	stop    context.CancelFunc
+	wake    chan struct{} // one token: frames wait
+	kick    chan struct{} // one token: the node has just been heard of
+	sent    atomic.Uint64
+	dropped atomic.Uint64
 
 	mu      sync.Mutex
 	raw     syscall.RawConn // of the stream that stands; nil where writing may wait
@@ -44,8 +47,8 @@ type sender struct {
 const directMax = 16 << 10
 
 // newSender starts a sender. The transport's mutex is held.
-func (t *Transport) newSender(to env.NodeID, addresses []string) *sender {
-	s := &sender{t: t, to: to, addresses: addresses, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+func (t *Transport) newSender(p env.Peer, usable []*url.URL, id *identity) *sender {
+	s := &sender{t: t, id: id, to: p.ID, urls: p.URLs, usable: usable, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
 	s.alive, s.stop = context.WithCancel(t.alive)
 	t.tasks.Go(s.run)
 	return s
@@ -129,7 +132,7 @@ func (s *sender) run() {
 	wait := s.t.opts.RetryMin
 	said := ""
 	for try := 0; s.alive.Err() == nil; try++ {
-		address := s.addresses[try%len(s.addresses)]
+		address := s.usable[try%len(s.usable)]
 		conn, err := s.connect(address)
 		if err == nil {
 			s.setUp(conn)
@@ -182,7 +185,7 @@ func (s *sender) setDown() {
 }
 
 // connect dials and exchanges hellos.
-func (s *sender) connect(address string) (net.Conn, error) {
+func (s *sender) connect(address *url.URL) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.alive, handshakeTimeout)
 	defer cancel()
 	conn, err := s.t.opts.Dial(ctx, address)
@@ -194,14 +197,27 @@ func (s *sender) connect(address string) (net.Conn, error) {
 		return nil, err
 	}
 	setUserTimeout(conn, s.t.opts.WriteTimeout)
+	conn.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+	if _, err := conn.Write(peer.AppendNote(nil, s.t.where())); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	conn.SetWriteDeadline(time.Time{})
 	return conn, nil
+}
+
+// where is this node, for those who do not know it yet.
+func (t *Transport) where() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.own
 }
 
 // greet says who calls whom and hears who answered.
 func (s *sender) greet(conn net.Conn) error {
 	conn.SetDeadline(time.Now().Add(handshakeTimeout))
 	defer conn.SetDeadline(time.Time{})
-	mine := peer.Hello{Cluster: s.t.opts.Cluster, From: s.t.opts.Self, To: s.to}
+	mine := peer.Hello{Cluster: s.id.cluster, From: s.id.self, To: s.to}
 	if _, err := conn.Write(peer.AppendHello(nil, mine)); err != nil {
 		return err
 	}
@@ -209,7 +225,7 @@ func (s *sender) greet(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := theirs.Check(s.t.opts.Cluster, s.t.opts.Self); err != nil {
+	if err := theirs.Check(s.id.cluster, s.id.self); err != nil {
 		return err
 	}
 	if theirs.From != s.to {

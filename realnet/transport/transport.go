@@ -21,18 +21,21 @@ import (
 	"github.com/keelson/keelson/core/env"
 )
 
-// Options say who this node is and how it reaches others. Cluster, Self, Post,
-// Receive and Log are required.
+// Options say how a node reaches others. Post, Receive and Log are required.
 type Options struct {
-	Cluster uint64
-	Self    env.NodeID
 	// Post has a function run on the loop.
 	Post func(func()) bool
 	// Receive takes a frame, on the loop. It owns the frame.
 	Receive func(from env.NodeID, frame []byte)
 	Log     env.Log
-	// Dial opens a connection; plain TCP if nil.
-	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Dial opens a connection to a node's URL; plain TCP, and for http alone, if nil.
+	Dial func(ctx context.Context, u *url.URL) (net.Conn, error)
+	// Admit judges a caller that says it is the node with these URLs, none where that
+	// node is not known. Nil admits all.
+	Admit func(conn net.Conn, urls []string) error
+	// Other takes a connection that opens like no stream of ours, with the bytes that
+	// were read of it. Nil refuses.
+	Other func(conn net.Conn, first []byte)
 	// QueueBytes bounds what waits for one node, in either direction; 32 MiB.
 	QueueBytes int
 	// WriteTimeout ends a stream whose other side takes nothing for so long; 5 s.
@@ -54,8 +57,11 @@ type Transport struct {
 	tasks sync.WaitGroup
 
 	senders atomic.Pointer[map[env.NodeID]*sender] // replaced, never changed
+	self    atomic.Pointer[identity]               // nil before the first Set
 
 	mu        sync.Mutex
+	group     env.Group // as last set
+	own       []string  // where this node is, as the group has it
 	closed    bool
 	listeners []net.Listener
 	incoming  map[env.NodeID]*receiver // the newest stream of each
@@ -77,7 +83,7 @@ func New(o Options) *Transport {
 		o.RetryMax = time.Second
 	}
 	if o.Dial == nil {
-		o.Dial = dialTCP
+		o.Dial = DialPlain
 	}
 	t := &Transport{
 		opts:     o,
@@ -89,8 +95,24 @@ func New(o Options) *Transport {
 	return t
 }
 
-// dialTCP is the one place where a connection to another node is made.
-func dialTCP(ctx context.Context, address string) (net.Conn, error) {
+// identity is who this node is.
+type identity struct {
+	cluster uint64
+	self    env.NodeID
+}
+
+var errNobody = errors.New("this node does not know yet who it is")
+
+// DialPlain opens a connection without TLS.
+func DialPlain(ctx context.Context, u *url.URL) (net.Conn, error) {
+	if u.Scheme != "http" {
+		return nil, fmt.Errorf("dial %s: no certificate is set up to speak TLS with", u)
+	}
+	return DialTCP(ctx, u.Host)
+}
+
+// DialTCP is the one place where a connection to another node is made.
+func DialTCP(ctx context.Context, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}
 	return d.DialContext(ctx, "tcp", address)
 }
@@ -107,34 +129,40 @@ func (t *Transport) Serve(l net.Listener) {
 	t.tasks.Go(func() { t.accept(l) })
 }
 
-// SetPeers makes the nodes that can be reached exactly peers: for each the URLs to try
-// in turn. Setting the same again is free; an address that changes ends its
-// stream.
-func (t *Transport) SetPeers(peers map[env.NodeID][]string) error {
-	want := make(map[env.NodeID][]string, len(peers))
-	for _, id := range slices.Sorted(maps.Keys(peers)) {
-		if id == t.opts.Self {
-			continue
-		}
-		addresses, err := addressesOf(peers[id])
-		if err != nil {
-			return fmt.Errorf("peer %v: %w", id, err)
-		}
-		want[id] = addresses
-	}
+// Set implements env.Net. Streams that stand are kept where nothing changes for
+// them; another cluster or another self ends them all.
+func (t *Transport) Set(g env.Group) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
-		return net.ErrClosed
+	if t.closed || t.self.Load() != nil && same(t.group, g) {
+		return
 	}
+	t.group = g
 	have := *t.senders.Load()
-	next := make(map[env.NodeID]*sender, len(want))
-	for id, addresses := range want {
-		if s := have[id]; s != nil && slices.Equal(s.addresses, addresses) {
-			next[id] = s
-			continue
+	id := t.self.Load()
+	if id == nil || *id != (identity{g.Cluster, g.Self}) {
+		id = &identity{g.Cluster, g.Self}
+		t.self.Store(id)
+		for _, r := range t.incoming {
+			r.close()
 		}
-		next[id] = t.newSender(id, addresses)
+	}
+	next := make(map[env.NodeID]*sender, len(g.Peers))
+	t.own = nil
+	for _, p := range g.Peers {
+		if p.ID == g.Self {
+			t.own = p.URLs
+		}
+	}
+	for _, p := range g.Peers {
+		urls := t.usable(p)
+		switch s := have[p.ID]; {
+		case p.ID == g.Self, len(urls) == 0:
+		case s != nil && s.id == id && slices.Equal(s.urls, p.URLs):
+			next[p.ID] = s
+		default:
+			next[p.ID] = t.newSender(p, urls, id)
+		}
 	}
 	t.senders.Store(&next)
 	for id, s := range have {
@@ -142,37 +170,52 @@ func (t *Transport) SetPeers(peers map[env.NodeID][]string) error {
 			s.stop()
 		}
 	}
-	return nil
 }
 
-// addressesOf gives the host:port of each URL.
-func addressesOf(urls []string) ([]string, error) {
-	if len(urls) == 0 {
-		return nil, errors.New("no URL")
+// strangersMax bounds the nodes that can be answered although they are not in the
+// group.
+const strangersMax = 64
+
+// meet lets a node be answered that was heard and is not in the group: it has said
+// where it is.
+func (t *Transport) meet(from env.NodeID, urls []string) {
+	have := *t.senders.Load()
+	if have[from] != nil || len(urls) == 0 {
+		return
 	}
-	var addresses []string
-	for _, raw := range urls {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id := t.self.Load()
+	p := env.Peer{ID: from, URLs: urls}
+	usable := t.usable(p)
+	if t.closed || id == nil || from == id.self || len(usable) == 0 || len(have) > len(t.group.Peers)+strangersMax {
+		return
+	}
+	next := maps.Clone(have)
+	next[from] = t.newSender(p, usable, id)
+	t.senders.Store(&next)
+}
+
+func same(a, b env.Group) bool {
+	return a.Cluster == b.Cluster && a.Self == b.Self && slices.EqualFunc(a.Peers, b.Peers, func(p, q env.Peer) bool {
+		return p.ID == q.ID && slices.Equal(p.URLs, q.URLs)
+	})
+}
+
+// usable gives the URLs at which a node can be called.
+func (t *Transport) usable(p env.Peer) (all []*url.URL) {
+	for _, raw := range p.URLs {
 		u, err := url.Parse(raw)
+		if err == nil && (u.Hostname() == "" || u.Port() == "") {
+			err = errors.New("want http://host:port or https://host:port")
+		}
 		if err != nil {
-			return nil, err
+			t.opts.Log.Log(env.Warn, "URL of a peer cannot be used", "peer", p.ID, "url", raw, "error", err)
+			continue
 		}
-		if u.Port() == "" {
-			return nil, fmt.Errorf("URL %q: want http://host:port", raw)
-		}
-		addresses = append(addresses, u.Host)
+		all = append(all, u)
 	}
-	return addresses, nil
-}
-
-// Set implements env.Net.
-func (t *Transport) Set(g env.Group) {
-	peers := make(map[env.NodeID][]string)
-	for _, p := range g.Peers {
-		peers[p.ID] = p.URLs
-	}
-	if err := t.SetPeers(peers); err != nil {
-		t.opts.Log.Log(env.Warn, "peers not set", "error", err)
-	}
+	return all
 }
 
 // Send implements env.Net.

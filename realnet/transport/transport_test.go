@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"maps"
 	"net"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +25,8 @@ import (
 type node struct {
 	*Transport
 	url    string
+	id     env.NodeID
+	group  uint64
 	frames chan string
 
 	mu  sync.Mutex
@@ -40,10 +47,10 @@ func (n *node) logged() string {
 
 func start(t *testing.T, id env.NodeID, address string, change func(*Options)) *node {
 	t.Helper()
-	n := &node{frames: make(chan string, 10000)}
+	n := &node{frames: make(chan string, 10000), id: id, group: 7}
 	var loop sync.Mutex
 	o := Options{
-		Cluster: 7, Self: id, Log: n,
+		Log: n,
 		Post: func(fn func()) bool {
 			loop.Lock()
 			defer loop.Unlock()
@@ -63,8 +70,18 @@ func start(t *testing.T, id env.NodeID, address string, change func(*Options)) *
 	n.url = "http://" + l.Addr().String()
 	n.Transport = New(o)
 	n.Serve(l)
+	n.know(nil)
 	t.Cleanup(n.Close)
 	return n
+}
+
+// know sets who can be reached.
+func (n *node) know(urls map[env.NodeID][]string) {
+	g := env.Group{Cluster: n.group, Self: n.id}
+	for _, id := range slices.Sorted(maps.Keys(urls)) {
+		g.Peers = append(g.Peers, env.Peer{ID: id, URLs: urls[id]})
+	}
+	n.Set(g)
 }
 
 // frame pads what is sent to the least that a frame can be.
@@ -76,7 +93,7 @@ func (n *node) reach(t *testing.T, others map[env.NodeID]*node) {
 	for id, o := range others {
 		urls[id] = []string{o.url}
 	}
-	require.NoError(t, n.SetPeers(urls))
+	n.know(urls)
 }
 
 func (n *node) expect(t *testing.T, want string) {
@@ -123,10 +140,11 @@ func TestNodeThatComesBackIsReachedAgain(t *testing.T) {
 
 func TestStrangersAreRefusedByName(t *testing.T) {
 	a := start(t, 1, "127.0.0.1:0", nil)
-	other := start(t, 2, "127.0.0.1:0", func(o *Options) { o.Cluster = 8 })
+	other := start(t, 2, "127.0.0.1:0", nil)
+	other.group = 8
 	third := start(t, 3, "127.0.0.1:0", nil)
 	other.reach(t, map[env.NodeID]*node{1: a})
-	require.NoError(t, third.SetPeers(map[env.NodeID][]string{4: {a.url}}))
+	third.know(map[env.NodeID][]string{4: {a.url}})
 	for _, c := range []struct {
 		n    *node
 		text string
@@ -191,20 +209,74 @@ func TestStuckStreamIsGivenUp(t *testing.T) {
 	}, 10*time.Second, 5*time.Millisecond)
 }
 
-func TestSetIsIdempotentAndRefusesBadAddresses(t *testing.T) {
-	dials := 0
+func TestSetIsIdempotentAndPassesOverBadAddresses(t *testing.T) {
+	var dials atomic.Int64
 	a := start(t, 1, "127.0.0.1:0", func(o *Options) {
 		o.RetryMin, o.RetryMax = time.Hour, time.Hour
-		o.Dial = func(context.Context, string) (net.Conn, error) { dials++; return nil, fmt.Errorf("no route") }
+		o.Dial = func(context.Context, *url.URL) (net.Conn, error) { dials.Add(1); return nil, fmt.Errorf("no route") }
 	})
-	peers := map[env.NodeID][]string{2: {"http://192.0.2.1:2380"}}
-	require.NoError(t, a.SetPeers(peers))
-	before := *a.senders.Load()
-	require.NoError(t, a.SetPeers(peers))
-	assert.Equal(t, before, *a.senders.Load())
-	assert.ErrorContains(t, a.SetPeers(map[env.NodeID][]string{2: {"http://host"}}), `peer 2: URL "http://host": want http://host:port`)
-	require.NoError(t, a.SetPeers(nil))
+	peers := map[env.NodeID][]string{2: {"http://host", "http://192.0.2.1:2380"}}
+	a.know(peers)
+	before := (*a.senders.Load())[2]
+	a.know(peers)
+	assert.True(t, before == (*a.senders.Load())[2])
+	assert.Equal(t, 1, strings.Count(a.logged(), "URL of a peer cannot be used"))
+	a.know(map[env.NodeID][]string{2: {"http://host"}})
+	assert.False(t, a.Send(2, frame("x")))
+	a.know(nil)
 	assert.False(t, a.Send(2, frame("x")))
 	a.Close()
-	assert.LessOrEqual(t, dials, 1)
+	assert.LessOrEqual(t, dials.Load(), int64(1))
+}
+
+func TestNothingArrivesBeforeANodeKnowsWhoItIs(t *testing.T) {
+	a, b := start(t, 1, "127.0.0.1:0", nil), start(t, 2, "127.0.0.1:0", nil)
+	b.self.Store(nil)
+	a.reach(t, map[env.NodeID]*node{2: b})
+	require.Eventually(t, func() bool { return strings.Contains(b.logged(), "called early") }, 5*time.Second, time.Millisecond)
+	b.reach(t, map[env.NodeID]*node{1: a})
+	require.Eventually(t, func() bool { return a.Send(2, frame("now")) }, 5*time.Second, time.Millisecond)
+	b.expect(t, "1:now")
+}
+
+func TestStreamsEndWhenANodeBecomesAnother(t *testing.T) {
+	a, b := start(t, 1, "127.0.0.1:0", nil), start(t, 2, "127.0.0.1:0", nil)
+	a.reach(t, map[env.NodeID]*node{2: b})
+	require.True(t, a.Send(2, frame("one")))
+	b.expect(t, "1:one")
+	b.group = 8
+	b.know(nil)
+	require.Eventually(t, func() bool { return strings.Contains(b.logged(), "another cluster") }, 5*time.Second, time.Millisecond)
+	assert.Empty(t, b.frames)
+	b.group = 7
+	b.know(nil)
+	require.Eventually(t, func() bool { return a.Send(2, frame("two")) }, 5*time.Second, time.Millisecond)
+	b.expect(t, "1:two")
+}
+
+func TestAnotherProtocolIsHandedOn(t *testing.T) {
+	got := make(chan string, 1)
+	a := start(t, 1, "127.0.0.1:0", func(o *Options) {
+		o.Other = func(conn net.Conn, first []byte) {
+			rest := make([]byte, 4)
+			io.ReadFull(conn, rest)
+			got <- string(first) + string(rest)
+			conn.Close()
+		}
+	})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	io.WriteString(conn, "GET /members HTTP/1.1\r\n")
+	assert.Equal(t, "GET /members", <-got)
+}
+
+func TestCallersAreJudged(t *testing.T) {
+	a := start(t, 1, "127.0.0.1:0", nil)
+	b := start(t, 2, "127.0.0.1:0", func(o *Options) {
+		o.Admit = func(_ net.Conn, urls []string) error { return fmt.Errorf("not as %v", urls) }
+	})
+	b.know(map[env.NodeID][]string{1: {"http://192.0.2.1:1"}})
+	a.reach(t, map[env.NodeID]*node{2: b})
+	require.Eventually(t, func() bool { return strings.Contains(b.logged(), "not as [http://192.0.2.1:1]") }, 5*time.Second, time.Millisecond)
 }
