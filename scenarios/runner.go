@@ -382,7 +382,7 @@ func (r *runner) disk(d *script.Disk) error {
 // that it was whole once.
 func rot(d *sim.Disk) error {
 	for _, name := range d.Files() {
-		if content := bytes.TrimRight(d.Content(name), "\x00"); strings.HasPrefix(name, "wal-") && len(content) > 1024 {
+		if content := bytes.TrimRight(d.Content(name), "\x00"); strings.HasPrefix(name, "member/wal-") && len(content) > 1024 {
 			if d.RotAt(name, len(content)/2) {
 				return nil
 			}
@@ -409,10 +409,8 @@ func (r *runner) always(s *script.Statement, d *script.Always) {
 // running gives the nodes that run, in the order of their machines.
 func (r *runner) running() []*node.Node {
 	var list []*node.Node
-	for _, m := range r.cluster.Machines() {
-		if n, ok := m.Node().(*node.Node); ok && m.Up() {
-			list = append(list, n)
-		}
+	for _, m := range r.cluster.Nodes() {
+		list = append(list, sim.NodeOf(m))
 	}
 	return list
 }
@@ -426,7 +424,7 @@ func (r *runner) leading() *node.Node {
 	}
 	for _, n := range r.running() {
 		s := n.Status()
-		if s.Leader == s.ID && 2*votes[s.ID] > len(r.cluster.Machines()) && !r.cluster.Machine(s.ID).Paused() {
+		if s.Leader == s.ID && 2*votes[s.ID] > len(s.Voters) && !r.cluster.ByMember(s.ID).Paused() {
 			return n
 		}
 	}
@@ -441,7 +439,7 @@ func (r *runner) holds(c script.Condition) bool {
 		return r.leading() == nil
 	case "leads":
 		n := r.leading()
-		return n != nil && r.cluster.Machine(n.Status().ID).Name() == c.Who
+		return n != nil && r.cluster.ByMember(n.ID()).Name() == c.Who
 	case "up", "down":
 		m, err := r.machine(c.Who)
 		return err == nil && m.Up() == (c.What == "up")
@@ -497,8 +495,8 @@ func (r *runner) caughtUp(name string) bool {
 	if leader == nil || err != nil || !m.Up() {
 		return false
 	}
-	n, ok := m.Node().(*node.Node)
-	return ok && n.Status().Applied >= leader.Status().Applied && n.Status().Term == leader.Status().Term
+	n := sim.NodeOf(m)
+	return n != nil && n.Status().Applied >= leader.Status().Applied && n.Status().Term == leader.Status().Term
 }
 
 func (r *runner) semaphore(n *node.Node) (*lock.Semaphore, bool) {
@@ -538,18 +536,28 @@ func (r *runner) picture() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, " at %v:", r.cluster.Now())
 	for _, m := range r.cluster.Machines() {
-		n, ok := m.Node().(*node.Node)
+		n := sim.NodeOf(m)
 		switch {
 		case !m.Powered():
 			fmt.Fprintf(&b, " %s is off;", m.Name())
-		case !ok || !m.Up():
+		case !m.Up():
 			fmt.Fprintf(&b, " %s is down%s;", m.Name(), lastExit(m))
+		case n == nil:
+			fmt.Fprintf(&b, " %s is no member;", m.Name())
 		default:
 			s := n.Status()
-			fmt.Fprintf(&b, " %s follows %v in term %d, applied %d;", m.Name(), s.Leader, s.Term, s.Applied)
+			fmt.Fprintf(&b, " %s follows %s in term %d, applied %d;", m.Name(), r.nameOf(s.Leader), s.Term, s.Applied)
 		}
 	}
 	return strings.TrimSuffix(b.String(), ";")
+}
+
+// nameOf is the machine of a member, or its ID.
+func (r *runner) nameOf(id env.NodeID) string {
+	if m := r.cluster.ByMember(id); m != nil {
+		return m.Name()
+	}
+	return id.String()
 }
 
 func lastExit(m *sim.Machine) string {

@@ -1,10 +1,15 @@
 package sim
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/keelson/keelson/core/bootstrap"
+	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/node"
@@ -19,25 +24,44 @@ type ClusterOptions struct {
 	Config func(m *Machine, c *node.Config)
 }
 
-// Cluster is a world with n machines that run core/node and know each other:
-// IDs 1 to n, names n1 to nn.
+// Cluster is a world whose machines run core/daemon. It begins with founders that
+// form a cluster from a list: machines 1 to n, names n1 to nn. Others may be added,
+// and be anything that a daemon can be.
+//
+// What a machine is in its cluster is not what the machine is: MemberOf and ByMember
+// translate. Of the clusters that there may be, the methods below speak of one, that
+// of the machine of Focus.
 type Cluster struct {
 	*World
-	members []gateway.Member
 	opts    ClusterOptions
+	founded string // initial-cluster of the founders
+	focus   *Machine
+	confs   map[*Machine]daemon.Config
+	roles   map[*Machine]role
 }
 
-// NewCluster makes the machines and, unless told otherwise, switches them on.
+// role is what a machine was last seen to be.
+type role struct {
+	member  env.NodeID
+	cluster uint64
+}
+
+// NewCluster makes the founders and, unless told otherwise, switches them on.
 func NewCluster(seed uint64, n int, o ClusterOptions) *Cluster {
-	c := &Cluster{World: NewWorld(seed, o.Options), opts: o}
-	if c.opts.Restart == 0 {
-		c.opts.Restart = time.Second
+	c := &Cluster{
+		World: NewWorld(seed, o.Options), opts: o,
+		confs: make(map[*Machine]daemon.Config), roles: make(map[*Machine]role),
 	}
+	c.opts.Restart = cmp.Or(c.opts.Restart, time.Second)
+	var list []string
 	for i := 1; i <= n; i++ {
-		c.members = append(c.members, member(env.NodeID(i), fmt.Sprintf("n%d", i)))
+		list = append(list, fmt.Sprintf("n%d=http://n%d:2380", i, i))
 	}
-	for _, m := range c.members {
-		c.AddNode(m.ID, m.Name, false)
+	c.founded = strings.Join(list, ",")
+	c.OnTurn(c.look)
+	for i := 1; i <= n; i++ {
+		m := c.AddMachine(fmt.Sprintf("n%d", i), daemon.Config{Bootstrap: bootstrap.Config{InitialCluster: c.founded, Token: c.token()}})
+		c.roles[m] = role{member: bootstrap.MemberID([]string{peerURL(m)}, c.token())}
 	}
 	if !o.Off {
 		for _, m := range c.Machines() {
@@ -47,42 +71,83 @@ func NewCluster(seed uint64, n int, o ClusterOptions) *Cluster {
 	return c
 }
 
-func member(id env.NodeID, name string) gateway.Member {
-	return gateway.Member{
-		ID: id, Name: name,
-		PeerURLs:   []string{"http://" + name + ":2380"},
-		ClientURLs: []string{"http://" + name + ":2379"},
-	}
-}
+func (c *Cluster) token() string { return fmt.Sprintf("sim-%d", c.Seed()) }
 
-// AddNode adds a machine that runs core/node, switched off. With join it starts
-// without a vote and waits to be added to the cluster.
-func (c *Cluster) AddNode(id env.NodeID, name string, join bool) *Machine {
-	m := c.Add(id, name, func(m *Machine, e *env.Env) (Node, error) {
-		return c.open(m, e, join)
-	})
+func peerURL(m *Machine) string { return "http://" + m.Name() + ":2380" }
+
+// AddMachine adds a machine that runs a daemon, switched off. Where conf says no name,
+// peer URLs, client URLs or token, they are those of the machine and the founders'
+// token.
+func (c *Cluster) AddMachine(name string, conf daemon.Config) *Machine {
+	m := c.Add(env.NodeID(len(c.Machines())+1), name, c.open)
 	m.SetRestart(c.opts.Restart)
+	c.Configure(m, conf)
+	if c.focus == nil {
+		c.focus = m
+	}
 	return m
 }
 
-func (c *Cluster) open(m *Machine, e *env.Env, join bool) (Node, error) {
-	self := member(m.ID(), m.Name())
-	conf := node.Config{
-		Name: m.Name(), ID: m.ID(), Cluster: fold(c.Seed(), hashKey) | 1,
-		Members: c.members, Join: join, ClientURLs: self.ClientURLs,
-		Version: "sim", Fatal: m.Fatal,
+// Configure changes what a machine's daemon is told from its next start on.
+func (c *Cluster) Configure(m *Machine, conf daemon.Config) {
+	b := &conf.Bootstrap
+	b.Name, b.Token = cmp.Or(b.Name, m.Name()), cmp.Or(b.Token, c.token())
+	if len(b.PeerURLs) == 0 {
+		b.PeerURLs = []string{peerURL(m)}
 	}
-	if join {
-		conf.Members = append(append([]gateway.Member(nil), c.members...), self)
+	if len(conf.Node.ClientURLs) == 0 {
+		conf.Node.ClientURLs = []string{m.URL()}
 	}
+	conf.Node.Version = cmp.Or(conf.Node.Version, "sim")
+	c.confs[m] = conf
+}
+
+// Founded is the founders' list, as initial-cluster has it.
+func (c *Cluster) Founded() string { return c.founded }
+
+func (c *Cluster) open(m *Machine, e *env.Env) (Node, error) {
+	conf := c.confs[m]
+	conf.Fatal = m.Fatal
 	if c.opts.Config != nil {
-		c.opts.Config(m, &conf)
+		c.opts.Config(m, &conf.Node)
 	}
-	n, err := node.Open(conf, e)
+	d, err := daemon.Open(conf, e)
 	if err != nil {
-		return nil, err // a nil *node.Node must not become a Node
+		return nil, err // a nil *daemon.Daemon must not become a Node
 	}
-	return n, nil
+	return d, nil
+}
+
+// Admit writes on the disk of a machine that has not started who it is: a new member
+// of the cluster, which somebody else adds to it. The log begins empty.
+func (c *Cluster) Admit(m *Machine) env.NodeID {
+	id := &bootstrap.Identity{
+		ID: bootstrap.MemberID([]string{peerURL(m)}, fmt.Sprint(c.Now())), Cluster: c.roles[c.focus].cluster, Join: true,
+	}
+	id.Members = append(id.Members, gateway.Member{ID: id.ID, Name: m.Name(), PeerURLs: []string{peerURL(m)}})
+	for _, o := range c.Machines() {
+		if r := c.roles[o]; r.member != 0 && r.cluster == id.Cluster {
+			id.Members = append(id.Members, gateway.Member{ID: r.member, Name: o.Name(), PeerURLs: []string{peerURL(o)}})
+		}
+	}
+	text, err := json.Marshal(id)
+	if err != nil { // numbers and strings always encode
+		panic(err)
+	}
+	m.Disk().Restore(&Image{files: map[string][]byte{"identity": text}})
+	c.roles[m] = role{id.ID, id.Cluster}
+	return id.ID
+}
+
+// look notes what a machine is.
+func (c *Cluster) look(m *Machine) {
+	n := NodeOf(m)
+	if n == nil {
+		return
+	}
+	if r := (role{n.ID(), n.Cluster()}); c.roles[m] != r {
+		c.roles[m] = r
+	}
 }
 
 // Endpoints lists the client URLs of all machines.
@@ -94,10 +159,56 @@ func (c *Cluster) Endpoints() []string {
 	return urls
 }
 
-// NodeOf gives the running core/node of a machine, or nil.
+// NodeOf gives the running member of a machine, or nil: its process may be down, a
+// proxy, or still looking for its cluster.
 func NodeOf(m *Machine) *node.Node {
-	n, _ := m.Node().(*node.Node)
-	return n
+	if d := DaemonOf(m); d != nil {
+		return d.Member()
+	}
+	return nil
+}
+
+// DaemonOf gives the running daemon of a machine, or nil.
+func DaemonOf(m *Machine) *daemon.Daemon {
+	if m == nil {
+		return nil
+	}
+	d, _ := m.Node().(*daemon.Daemon)
+	return d
+}
+
+// Focus says which machine's cluster the others of these methods speak of. At first
+// it is that of the first machine.
+func (c *Cluster) Focus(m *Machine) { c.focus = m }
+
+// Inside says that a machine was last seen as a part of the cluster of Focus.
+func (c *Cluster) Inside(m *Machine) bool {
+	return c.roles[m].cluster != 0 && c.roles[m].cluster == c.roles[c.focus].cluster
+}
+
+// MemberOf is the ID that a machine was last seen with as a member of a cluster;
+// 0: it was none.
+func (c *Cluster) MemberOf(m *Machine) env.NodeID { return c.roles[m].member }
+
+// ByMember gives the machine that was last seen as a member, or nil.
+func (c *Cluster) ByMember(id env.NodeID) *Machine {
+	for _, m := range c.Machines() {
+		if id != 0 && c.roles[m].member == id {
+			return m
+		}
+	}
+	return nil
+}
+
+// Nodes lists the machines of the cluster whose member runs.
+func (c *Cluster) Nodes() []*Machine {
+	var list []*Machine
+	for _, m := range c.Machines() {
+		if NodeOf(m) != nil && c.Inside(m) {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 // Leader is the machine whose running node leads in the highest term, or nil.
@@ -106,7 +217,7 @@ func (c *Cluster) Leader() *Machine {
 	var term uint64
 	for _, m := range c.Machines() {
 		n := NodeOf(m)
-		if n == nil {
+		if n == nil || !c.Inside(m) {
 			continue
 		}
 		if s := n.Status(); s.Role == gateway.Leader && s.Term > term {
@@ -118,8 +229,9 @@ func (c *Cluster) Leader() *Machine {
 
 // IsMember says whether a machine is a member, voter or learner, as the leader
 // knows it, or, where nobody leads, whoever has applied most.
-func (c *Cluster) IsMember(id env.NodeID) bool {
+func (c *Cluster) IsMember(m *Machine) bool {
 	st, ok := c.knowing()
+	id := c.MemberOf(m)
 	return ok && (slices.Contains(st.Voters, id) || slices.Contains(st.Learners, id))
 }
 
@@ -127,11 +239,9 @@ func (c *Cluster) knowing() (best node.Status, ok bool) {
 	if leader := c.Leader(); leader != nil {
 		return NodeOf(leader).Status(), true
 	}
-	for _, m := range c.Machines() {
-		if n := NodeOf(m); n != nil {
-			if st := n.Status(); !ok || st.Applied > best.Applied {
-				best, ok = st, true
-			}
+	for _, m := range c.Nodes() {
+		if st := NodeOf(m).Status(); !ok || st.Applied > best.Applied {
+			best, ok = st, true
 		}
 	}
 	return best, ok
@@ -152,8 +262,8 @@ func (c *Cluster) followed() *Machine {
 	st := NodeOf(leader).Status()
 	n := 0
 	for _, id := range st.Voters {
-		if x := NodeOf(c.Machine(id)); x != nil {
-			if s := x.Status(); s.Leader == leader.ID() && s.Term == st.Term {
+		if x := NodeOf(c.ByMember(id)); x != nil {
+			if s := x.Status(); s.Leader == st.ID && s.Term == st.Term {
 				n++
 			}
 		}

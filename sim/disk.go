@@ -695,6 +695,9 @@ func (n *nodeDisk) Replace(name string, content io.WriterTo, done func(error)) {
 }
 
 func (n *nodeDisk) Remove(name string, done func(error)) {
+	if n.life == n.d.life {
+		delete(n.d.loaded, name) // whatever has the name from here on is another file
+	}
 	n.ask(name, &request{verb: verbRemove, done: done})
 }
 

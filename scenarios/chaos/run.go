@@ -144,7 +144,7 @@ func (r *run) calm() {
 // what they still show is history.
 func (r *run) endRemoved() {
 	for _, m := range r.c.Machines() {
-		if r.faults.Removed[m.ID()] && !r.c.IsMember(m.ID()) {
+		if r.faults.Removed[m.ID()] && !r.c.IsMember(m) {
 			m.SetRestart(-1)
 			m.Kill()
 		}
@@ -153,8 +153,8 @@ func (r *run) endRemoved() {
 
 // core leaves out machines that are no members and those that are down since the
 // plan damaged their disks.
-func (r *run) core(id env.NodeID) bool {
-	return r.c.IsMember(id) && (!r.faults.Damaged[id] || r.c.Machine(id).Up())
+func (r *run) core(m *sim.Machine) bool {
+	return r.c.IsMember(m) && (!r.faults.Damaged[m.ID()] || m.Up())
 }
 
 // read has a client list everything at every machine that is up: what was
@@ -162,7 +162,7 @@ func (r *run) core(id env.NodeID) bool {
 func (r *run) read() bool {
 	p := r.c.Spawn("last reader", func(p *sim.Proc) {
 		for _, m := range r.c.Machines() {
-			if !m.Up() || !r.c.IsMember(m.ID()) {
+			if !m.Up() || !r.c.IsMember(m) {
 				continue
 			}
 			in := linearizability.Input{Kind: linearizability.Get, Key: "/", Recursive: true}

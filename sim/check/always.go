@@ -45,20 +45,34 @@ type Options struct {
 
 // Always is the set of oracles that look after every turn.
 type Always struct {
-	c       *sim.Cluster
-	o       Options
-	leaders map[uint64]env.NodeID // by term
-	proven  map[uint64]uint64     // by term of whoever applied it, the last entry applied
-	chains  map[uint64]chain      // by raft index, the last chainsMax
-	newest  uint64
-	seen    map[env.NodeID]*seen
-	second  time.Duration
-	steps   uint64
-	frames  uint64
+	c      *sim.Cluster
+	o      Options
+	groups map[uint64]*group // by cluster
+	seen   map[env.NodeID]*seen
+	second time.Duration
+	steps  uint64
+	frames uint64
 	// Leaders counts the terms that had a leader.
 	Leaders int
 	// StepsMost is the largest number of events in one second.
 	StepsMost uint64
+}
+
+// group is what was seen of one cluster. There may be several in a world.
+type group struct {
+	leaders map[uint64]*sim.Machine // by term
+	proven  map[uint64]uint64       // by term of whoever applied it, the last entry applied
+	chains  map[uint64]chain        // by raft index, the last chainsMax
+	newest  uint64
+}
+
+func (a *Always) group(cluster uint64) *group {
+	g := a.groups[cluster]
+	if g == nil {
+		g = &group{leaders: map[uint64]*sim.Machine{}, proven: map[uint64]uint64{}, chains: map[uint64]chain{}}
+		a.groups[cluster] = g
+	}
+	return g
 }
 
 type chain struct {
@@ -95,7 +109,7 @@ func Watch(c *sim.Cluster, o Options) *Always {
 	if o.WaitingMax == 0 {
 		o.WaitingMax = 20_000
 	}
-	a := &Always{c: c, o: o, leaders: map[uint64]env.NodeID{}, proven: map[uint64]uint64{}, chains: map[uint64]chain{}, seen: map[env.NodeID]*seen{}}
+	a := &Always{c: c, o: o, groups: map[uint64]*group{}, seen: map[env.NodeID]*seen{}}
 	c.OnTurn(a.turn)
 	c.OnLife(a.life)
 	return a
@@ -119,8 +133,9 @@ func (a *Always) turn(m *sim.Machine) {
 		a.c.Fail(Index, "%s: term went from %d to %d", m.Name(), s.term, st.Term)
 	}
 	s.term = st.Term
+	g := a.group(n.Cluster())
 	if st.Role == gateway.Leader {
-		a.leader(m, &st)
+		a.leader(g, m, &st)
 	}
 	if st.Applied == s.applied {
 		return
@@ -129,29 +144,29 @@ func (a *Always) turn(m *sim.Machine) {
 		a.c.Fail(Index, "%s: applied went from %d to %d", m.Name(), s.applied, st.Applied)
 	}
 	s.applied = st.Applied
-	a.proven[st.Term] = max(a.proven[st.Term], st.Applied)
+	g.proven[st.Term] = max(g.proven[st.Term], st.Applied)
 	v := n.View()
-	a.chain(m, st.Applied, v)
+	a.chain(g, m, st.Applied, v)
 	a.events(m, s, v)
 }
 
 // leader checks that a term has one leader, over restarts too, and that its log
 // holds every entry that somebody has applied in an earlier term.
-func (a *Always) leader(m *sim.Machine, st *node.Status) {
-	id, known := a.leaders[st.Term]
-	if known && id != m.ID() {
-		a.c.Fail(TwoLeaders, "%s leads in term %d, in which %s led", m.Name(), st.Term, a.c.Machine(id).Name())
+func (a *Always) leader(g *group, m *sim.Machine, st *node.Status) {
+	by, known := g.leaders[st.Term]
+	if known && by != m {
+		a.c.Fail(TwoLeaders, "%s leads in term %d, in which %s led", m.Name(), st.Term, by.Name())
 	}
 	if known {
 		return
 	}
-	a.leaders[st.Term] = m.ID()
+	g.leaders[st.Term] = m
 	a.Leaders++
 	a.markLeader(m)
 	var most uint64
-	for _, term := range slices.Sorted(maps.Keys(a.proven)) {
+	for _, term := range slices.Sorted(maps.Keys(g.proven)) {
 		if term < st.Term {
-			most = max(most, a.proven[term])
+			most = max(most, g.proven[term])
 		}
 	}
 	if st.Last < most {
@@ -173,13 +188,13 @@ func (a *Always) markLeader(m *sim.Machine) {
 }
 
 // chain compares replicas that applied up to the same entry.
-func (a *Always) chain(m *sim.Machine, applied uint64, v *store.View) {
-	known, ok := a.chains[applied]
+func (a *Always) chain(g *group, m *sim.Machine, applied uint64, v *store.View) {
+	known, ok := g.chains[applied]
 	if !ok {
-		a.chains[applied] = chain{v.Chain(), v.Index(), m}
-		if applied > a.newest {
-			a.newest = applied
-			delete(a.chains, applied-chainsMax)
+		g.chains[applied] = chain{v.Chain(), v.Index(), m}
+		if applied > g.newest {
+			g.newest = applied
+			delete(g.chains, applied-chainsMax)
 		}
 		return
 	}
@@ -203,7 +218,7 @@ func (a *Always) events(m *sim.Machine, s *seen, v *store.View) {
 		if strings.HasPrefix(e.Node.Key, lockRoot) {
 			a.holders(m, e)
 		}
-		if a.o.Applied == nil {
+		if a.o.Applied == nil || !a.c.Inside(m) {
 			continue
 		}
 		if text := a.o.Applied(m, e); text != "" {
@@ -300,9 +315,11 @@ func (a *Always) stalled(m *sim.Machine) {
 func (a *Always) othersWell(m *sim.Machine, voters []env.NodeID) bool {
 	well := 0
 	for _, id := range voters {
-		o := a.c.Machine(id)
-		_, stalled := a.o.Stalled(id)
-		if o != m && !stalled && o.Up() && !o.Paused() {
+		o := a.c.ByMember(id)
+		if o == nil || o == m || !o.Up() || o.Paused() {
+			continue
+		}
+		if _, stalled := a.o.Stalled(o.ID()); !stalled {
 			well++
 		}
 	}

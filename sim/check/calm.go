@@ -3,7 +3,6 @@ package check
 import (
 	"time"
 
-	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/sim"
 )
 
@@ -30,7 +29,7 @@ func (b *Bounds) fill() {
 
 // Core says which machines must be part of the peace. Those left out are ones
 // whose data the plan damaged.
-type Core func(id env.NodeID) bool
+type Core func(m *sim.Machine) bool
 
 // Lead waits for a leader that a majority follows. Trouble must have ended.
 func Lead(c *sim.Cluster, b Bounds) bool {
@@ -57,7 +56,7 @@ func Answered(c *sim.Cluster, b Bounds, working func() string) bool {
 func pending(c *sim.Cluster) string {
 	for _, m := range c.Machines() {
 		// Whoever is no member has nobody to ask, and goes on trying.
-		if n := sim.NodeOf(m); n != nil && c.IsMember(m.ID()) {
+		if n := sim.NodeOf(m); n != nil && c.IsMember(m) {
 			if s := n.Status(); s.Pending > 0 || s.Reads > 0 {
 				return m.Name()
 			}
@@ -78,7 +77,7 @@ func Equal(c *sim.Cluster, b Bounds, core Core) bool {
 	var sum, applied uint64
 	for _, m := range c.Machines() {
 		n := sim.NodeOf(m)
-		if !core(m.ID()) || n == nil {
+		if !core(m) || n == nil {
 			continue
 		}
 		v, at := n.View(), n.Status().Applied
@@ -96,13 +95,11 @@ func Equal(c *sim.Cluster, b Bounds, core Core) bool {
 
 func behind(c *sim.Cluster, core Core) string {
 	var most uint64
-	for _, m := range c.Machines() {
-		if n := sim.NodeOf(m); n != nil {
-			most = max(most, n.Status().Commit)
-		}
+	for _, m := range c.Nodes() {
+		most = max(most, sim.NodeOf(m).Status().Commit)
 	}
 	for _, m := range c.Machines() {
-		if !core(m.ID()) {
+		if !core(m) {
 			continue
 		}
 		n := sim.NodeOf(m)
@@ -123,7 +120,7 @@ func Expired(c *sim.Cluster, b Bounds, core Core, most time.Duration) bool {
 	var held string
 	ok := wait(c, most+b.Expire, func() bool {
 		for _, m := range c.Machines() {
-			if n := sim.NodeOf(m); n != nil && core(m.ID()) {
+			if n := sim.NodeOf(m); n != nil && core(m) {
 				if _, has := n.Store().NextDeadline(); has {
 					held = m.Name()
 					return false

@@ -1,14 +1,15 @@
 package fault
 
 import (
+	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/node"
 	"github.com/keelson/keelson/core/replica"
+	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/sim"
 )
 
@@ -41,11 +42,11 @@ func (r *Runner) expect(a *Action) {
 // join adds a machine that is new, and has it made a voter.
 func join(r *Runner, a *Action) func() {
 	for _, name := range a.Groups[0] {
-		id, err := strconv.ParseUint(strings.TrimPrefix(name, "n"), 10, 32)
-		if err != nil || id == 0 || r.c.Named(name) != nil || r.c.Machine(env.NodeID(id)) != nil {
+		if r.c.Named(name) != nil {
 			continue
 		}
-		m := r.c.AddNode(env.NodeID(id), name, true)
+		m := r.c.AddMachine(name, daemon.Config{})
+		r.c.Admit(m)
 		m.SetRestart(r.restart)
 		m.PowerOn()
 		r.want(&wanted{replica.Promote, m})
@@ -91,7 +92,7 @@ func (r *Runner) settled(w *wanted) bool {
 		return false
 	}
 	st := sim.NodeOf(leader).Status()
-	voter, learner := slices.Contains(st.Voters, w.m.ID()), slices.Contains(st.Learners, w.m.ID())
+	voter, learner := slices.Contains(st.Voters, r.c.MemberOf(w.m)), slices.Contains(st.Learners, r.c.MemberOf(w.m))
 	if w.kind == replica.Promote {
 		return voter
 	}
@@ -99,26 +100,44 @@ func (r *Runner) settled(w *wanted) bool {
 }
 
 func (r *Runner) propose(n sim.Node, w *wanted) {
-	x, ok := n.(*node.Node)
-	if !ok || r.ended {
+	d, ok := n.(*daemon.Daemon)
+	if !ok || d.Member() == nil || r.ended {
 		return
 	}
-	st := x.Status()
-	c := replica.Change{Kind: w.kind, ID: w.m.ID()}
+	x := d.Member()
+	st, id := x.Status(), r.c.MemberOf(w.m)
+	c := replica.Change{Kind: w.kind, ID: id}
 	switch {
-	case w.kind == replica.Remove && !r.bearable(st.Voters, w.m.ID()):
+	case w.kind == replica.Remove && !r.bearable(st.Voters, id):
 		return
-	case w.kind == replica.Remove && w.m.ID() == st.ID && len(st.Voters) == 2:
+	case w.kind == replica.Remove && id == st.ID && len(st.Voters) == 2:
 		// The other one needs this one's word that the change is committed, and
 		// might never get it: it has to lead before this one goes.
 		x.Replica().HandOver()
 		return
-	case w.kind == replica.Promote && !slices.Contains(st.Learners, w.m.ID()):
+	case w.kind == replica.Promote && !slices.Contains(st.Learners, id):
+		if !r.announced(x, w.m) {
+			return
+		}
 		c.Kind = replica.AddLearner
 	}
 	if err := x.Replica().ProposeConfChange(c); err == nil && c.Kind == replica.Remove {
 		r.Removed[w.m.ID()] = true
 	}
+}
+
+// announced has the cluster told where a machine is that has not said so itself,
+// and says that it knows.
+func (r *Runner) announced(n *node.Node, m *sim.Machine) bool {
+	key := "/_etcd/members/" + r.c.MemberOf(m).String()
+	if _, err := n.View().Get(key, false); err == nil {
+		return true
+	}
+	n.Propose(store.Command{
+		Op: store.OpSet, Key: key,
+		Value: fmt.Sprintf(`{"name":%q,"peerURLs":["http://%s:2380"],"clientURLs":[]}`, m.Name(), m.Name()),
+	}, func(store.Result) {})
+	return false
 }
 
 // bearable says that without id the voters with sound disks are a majority, since
@@ -131,9 +150,10 @@ func (r *Runner) bearable(voters []env.NodeID, id env.NodeID) bool {
 			continue
 		}
 		left++
-		if !r.frail[v] {
+		m := r.c.ByMember(v)
+		if m != nil && !r.frail[m.ID()] {
 			sound++
-			if slices.Contains(r.founders, v) {
+			if slices.Contains(r.founders, m.ID()) {
 				known++
 			}
 		}
