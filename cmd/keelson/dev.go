@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -151,7 +152,7 @@ func (d *dev) prepare() error {
 	for _, m := range d.members {
 		m.cluster = strings.Join(cluster, ",")
 		for _, raw := range append([]string{m.peer}, m.client...) {
-			u, _ := parseURL(raw)
+			u, _ := url.Parse(raw)
 			if l, err := net.Listen("tcp", u.Host); err != nil {
 				control.Close()
 				return fmt.Errorf("%s: %w: choose other ports with --client-port and --peer-port, or stop what serves there", m.name, err)

@@ -410,7 +410,7 @@ func TestMemberThatLostItsLogIsRefused(t *testing.T) {
 	require.NoError(t, os.Rename(logs, logs+".away"))
 	broken := launch(t, nil, c.args(0)...)
 	assert.Equal(t, 1, broken.end(t))
-	assert.Contains(t, broken.output.String(), "holds no log")
+	assert.Contains(t, broken.output.String(), "there is no log")
 
 	require.NoError(t, os.RemoveAll(logs))
 	require.NoError(t, os.Rename(logs+".away", logs))

@@ -30,11 +30,20 @@ func main() {
 // run runs one command line and gives its exit status.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	name := filepath.Base(args[0])
+	if isEtcd(name) {
+		return finish(runServe(ctx, name, args[1:], true, out, errOut), errOut)
+	}
 	if tool := personality(name); tool != nil {
 		return tool(ctx, args)
 	}
 	if len(args) > 1 {
+		if isEtcd(args[1]) {
+			return finish(runServe(ctx, args[1], args[2:], true, out, errOut), errOut)
+		}
 		if tool := personality(args[1]); tool != nil {
+			return tool(ctx, args[1:])
+		}
+		if tool := wordNamed(args[1]); tool != nil {
 			return tool(ctx, args[1:])
 		}
 	}

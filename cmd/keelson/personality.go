@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -47,6 +48,9 @@ func realTool() *tool.Tool {
 		},
 		Run:      runProcess,
 		ReadFile: os.ReadFile,
+		Files:    machineFiles{},
+		Random:   randomBytes,
+		Terminal: watched(os.Stderr),
 		Discover: discover,
 	}
 }
@@ -84,7 +88,7 @@ func discover(ctx context.Context, domain string) ([]string, error) {
 			continue
 		}
 		for _, r := range records {
-			endpoints = append(endpoints, s.scheme+strings.TrimSuffix(r.Target, ".")+":"+itoa(int(r.Port)))
+			endpoints = append(endpoints, s.scheme+strings.TrimSuffix(r.Target, ".")+":"+strconv.Itoa(int(r.Port)))
 		}
 	}
 	if len(endpoints) == 0 {

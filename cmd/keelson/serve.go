@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -11,47 +13,57 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/keelson/keelson/cmd/cli/options"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/realnet"
 )
 
 func serveCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "serve",
-		Usage:     "run a member of a cluster",
-		UsageText: "keelson serve [options]",
-		Description: "Flags and variables are those of etcd. Without any, a cluster of one is served on this\n" +
-			"machine only. docs/configuration.md has them all.",
-		Flags: flags(),
+		Name:            "serve",
+		Usage:           "run a member of a cluster, or a proxy to one",
+		SkipFlagParsing: true,
+		HideHelp:        true,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if c.Args().Present() {
-				return fmt.Errorf("serve: %q is not a valid flag", c.Args().First())
-			}
-			o, remarks, err := readOptions(func(name string) (string, bool) {
-				if !c.IsSet(name) {
-					return "", false
-				}
-				return fmt.Sprint(c.Value(name)), true
-			}, os.Environ())
-			if err != nil {
-				return fmt.Errorf("serve: %w", err)
-			}
-			var level slog.Level
-			level.UnmarshalText([]byte(o.logLevel)) // checked by the option
-			log := realnet.NewLog(c.Root().ErrWriter, level)
-			for _, r := range remarks {
-				log.Log(env.Warn, r)
-			}
-			if err := serve(ctx, o, log); err != nil {
-				return fmt.Errorf("serve: %w", err)
-			}
-			return nil
+			return runServe(ctx, "keelson serve", c.Args().Slice(), false, c.Root().Writer, c.Root().ErrWriter)
 		},
 	}
 }
 
-// serve runs a member until it is told to stop by a signal.
-func serve(ctx context.Context, o *serveOptions, log realnet.Log) error {
+// isEtcd reports whether a name asks for the server that old guides start.
+func isEtcd(name string) bool { return name == "etcd" || name == "etcd2" }
+
+// runServe runs the words after serve to their end. Lenient starts what guides of the
+// original say as it is written.
+func runServe(ctx context.Context, program string, args []string, lenient bool, out, errOut io.Writer) error {
+	o, err := options.Parse(options.Source{Args: args, Environ: os.Environ(), ReadFile: os.ReadFile, Lenient: lenient})
+	var usage *options.UsageError
+	switch {
+	case errors.Is(err, options.ErrHelp):
+		_, err := io.WriteString(out, options.Help(program))
+		return err
+	case errors.As(err, &usage):
+		return &usageError{fmt.Errorf("serve: %w: see %s --help", err, program)}
+	case err != nil:
+		return fmt.Errorf("serve: %w", err)
+	case o.Version:
+		_, err := fmt.Fprintf(out, "keelson %s\n", version())
+		return err
+	}
+	var level slog.Level
+	level.UnmarshalText([]byte(o.LogLevel)) // checked by the option
+	log := realnet.NewLog(errOut, level)
+	for _, r := range o.Remarks {
+		log.Log(env.Warn, r)
+	}
+	if err := serve(ctx, o, log); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// serve runs a process until it is told to stop by a signal.
+func serve(ctx context.Context, o *options.Serve, log realnet.Log) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
@@ -61,7 +73,7 @@ func serve(ctx context.Context, o *serveOptions, log realnet.Log) error {
 	if os.Getenv("GOGC") == "" {
 		go tuneCollector(ended)
 	}
-	m, err := startMember(o, log)
+	p, err := startServer(o, log)
 	if err != nil {
 		return err
 	}
@@ -70,14 +82,14 @@ func serve(ctx context.Context, o *serveOptions, log realnet.Log) error {
 		log.Log(env.Info, "stopping", "signal", s)
 	case <-ctx.Done():
 		log.Log(env.Info, "stopping")
-	case err := <-m.failed:
-		m.kill()
+	case err := <-p.failed:
+		p.kill()
 		return err
 	}
 	stopped := make(chan struct{})
 	asked := time.Now()
 	go func() {
-		m.stop()
+		p.stop()
 		close(stopped)
 	}()
 	for {
@@ -89,7 +101,7 @@ func serve(ctx context.Context, o *serveOptions, log realnet.Log) error {
 			if time.Since(asked) > echo {
 				return fmt.Errorf("stopped at once by a second signal: %v", s)
 			}
-		case err := <-m.failed:
+		case err := <-p.failed:
 			return err
 		}
 	}

@@ -1,4 +1,17 @@
 package options
 
+import "github.com/keelson/keelson/core/proxy"
+
 // apply hands on what other packages have a place for.
-func (r *reading) apply() {}
+func (r *reading) apply() {
+	own := append([]string(nil), r.advertiseClient...)
+	for _, raw := range r.ListenClient {
+		if _, ok := SocketPath(raw); !ok {
+			own = append(own, raw)
+		}
+	}
+	r.Daemon.Proxy = proxy.Config{
+		OwnURLs: own, FailureWait: r.proxy.failureWait, RefreshInterval: r.proxy.refresh,
+		DialTimeout: r.proxy.dial, WriteTimeout: r.proxy.write, ReadTimeout: r.proxy.read,
+	}
+}

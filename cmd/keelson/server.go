@@ -1,0 +1,352 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/keelson/keelson/cmd/cli/options"
+	"github.com/keelson/keelson/core/daemon"
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/gateway"
+	"github.com/keelson/keelson/core/node"
+	"github.com/keelson/keelson/core/store"
+	"github.com/keelson/keelson/realnet"
+	"github.com/keelson/keelson/realnet/disk"
+	"github.com/keelson/keelson/realnet/httpd"
+	"github.com/keelson/keelson/realnet/metrics"
+	"github.com/keelson/keelson/realnet/names"
+	"github.com/keelson/keelson/realnet/transport"
+	"github.com/keelson/keelson/realnet/web"
+)
+
+// server is one daemon on a real machine, with everything around it.
+type server struct {
+	log      realnet.Log
+	security *security
+	loop     *realnet.Loop
+	disk     *disk.Disk
+	net      *transport.Transport
+	web      *web.Requests
+	http     *httpd.Server // for clients
+	peerHTTP *httpd.Server // for members that ask instead of sending frames
+	metrics  *metrics.Metrics
+	systemd  *systemd
+	failed   chan error // gets one error when the daemon can do nothing more
+
+	// The loop's own.
+	daemon  *daemon.Daemon
+	role    role
+	leader  env.NodeID
+	changes uint64 // of the leader
+	view    *store.View
+	info    gateway.Info // as last published, what local reads need of it
+}
+
+// role is what the process has found out that it is.
+type role int
+
+const (
+	seeking role = iota
+	member
+	proxy
+)
+
+// startServer starts a server, or starts nothing and says why.
+func startServer(o *options.Serve, log realnet.Log) (p *server, err error) {
+	if err := judge(o); err != nil {
+		return nil, err
+	}
+	p = &server{log: log, loop: realnet.NewLoop(), systemd: newSystemd(log), failed: make(chan error, 1)}
+	if p.security, err = openSecurity(o, log); err != nil {
+		return nil, err
+	}
+	peers, err := listenAll(o.ListenPeer, options.DefaultPeerURLs, p.security.peers, log)
+	if err != nil {
+		p.security.close()
+		return nil, fmt.Errorf("--listen-peer-urls: %w", err)
+	}
+	clients, err := listenAll(o.ListenClient, options.DefaultClientURLs, p.security.clients, log)
+	if err == nil {
+		err = p.open(o)
+	} else {
+		err = fmt.Errorf("--listen-client-urls: %w", err)
+	}
+	if err != nil {
+		p.security.close()
+		closeAll(peers)
+		closeAll(clients)
+		return nil, err
+	}
+	for _, l := range peers {
+		p.net.Serve(l)
+		log.Log(env.Info, "serving peers", "address", l.Addr())
+	}
+	for _, l := range clients {
+		p.http.Serve(l)
+		log.Log(env.Info, "serving clients", "address", l.Addr())
+	}
+	return p, nil
+}
+
+// identityFile is where the daemon writes down who it is.
+const identityFile = "identity"
+
+// judge refuses options from which nothing can come, before anything is written.
+func judge(o *options.Serve) error {
+	for _, name := range []string{identityFile, "member", "proxy"} {
+		if _, err := os.Lstat(filepath.Join(o.DataDir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return nil // the data decide
+		}
+	}
+	return o.Daemon.Bootstrap.Check()
+}
+
+// open brings the daemon up from its data. The loop runs when it returns nil.
+func (p *server) open(o *options.Serve) (err error) {
+	p.metrics = metrics.New(metrics.Source{Node: p.figures, Peers: p.peers})
+	p.disk, err = disk.Open(o.DataDir, p.loop.Post, disk.Options{Observe: p.metrics.Write, Idle: p.loop.Idle, Apart: apart(o)})
+	if err != nil {
+		return err
+	}
+	p.peerHTTP = httpd.New(httpd.Options{Post: p.loop.Post, Serve: p.serve, Log: p.log, Peer: true})
+	p.net = transport.New(transport.Options{
+		Post: p.loop.Post, Log: p.log, Dial: p.security.dial, Admit: p.security.admit, Other: p.peerHTTP.Take,
+		Receive: func(from env.NodeID, frame []byte) { p.daemon.Receive(from, frame) },
+	})
+	p.web = web.NewRequests(web.RequestsOptions{Post: p.loop.Post, TLS: p.security.web})
+	p.http = httpd.New(httpd.Options{
+		Post: p.loop.Post, Serve: p.serve, Do: p.do, Log: p.log,
+		ReadDefaultLocal: o.Daemon.Node.ReadDefaultLocal, CORS: o.CORS,
+		Pages: pages(o, p.metrics), Observe: p.metrics.Request,
+	})
+	p.http.SetMode(httpd.Starting)
+	opened := make(chan error, 1)
+	p.loop.Post(func() { opened <- p.openDaemon(o) })
+	go p.loop.Run(p.flush)
+	if err := <-opened; err != nil {
+		p.kill()
+		return err
+	}
+	return nil
+}
+
+// apart is where the log is, if not within the data directory.
+func apart(o *options.Serve) map[string]string {
+	if o.WALDir == "" {
+		return nil
+	}
+	return map[string]string{"member/wal-": o.WALDir}
+}
+
+func pages(o *options.Serve, m *metrics.Metrics) map[string]http.Handler {
+	all := map[string]http.Handler{"/metrics": m.Handler()}
+	if o.Pprof {
+		all["/debug/pprof/"] = http.HandlerFunc(pprof.Index)
+		all["/debug/pprof/profile"] = http.HandlerFunc(pprof.Profile)
+		all["/debug/pprof/trace"] = http.HandlerFunc(pprof.Trace)
+		for _, name := range []string{"heap", "allocs", "goroutine", "block", "mutex"} {
+			all["/debug/pprof/"+name] = pprof.Handler(name)
+		}
+	}
+	return all
+}
+
+// openDaemon runs on the loop.
+func (p *server) openDaemon(o *options.Serve) error {
+	c := o.Daemon
+	c.Fatal, c.Node.Version = p.fatal, version()
+	d, err := daemon.Open(c, &env.Env{
+		Clock: p.loop, Disk: p.disk, Net: p.net, Web: p.web, Names: names.New(p.loop.Post, nil),
+		Work: realnet.NewWork(p.loop.Post), Log: p.log, Rare: realnet.Rare{}, Rand: realnet.Rand(),
+	})
+	if err != nil {
+		return err
+	}
+	p.daemon = d
+	p.systemd.watch(p.loop)
+	return nil
+}
+
+// fatal is told by the daemon that it can do nothing more.
+func (p *server) fatal(err error) {
+	select {
+	case p.failed <- err:
+	default:
+	}
+}
+
+// serve answers a request, on the loop.
+func (p *server) serve(req *gateway.Request, r gateway.Responder) func() {
+	return p.daemon.Serve(req, r)
+}
+
+// do answers a request that was parsed already: only a member is handed any.
+func (p *server) do(op *gateway.Operation, r gateway.Responder) func() {
+	return p.daemon.Member().Mux().Do(op, r)
+}
+
+// flush ends a turn: what local reads see is published before answers leave.
+func (p *server) flush() {
+	defer p.disk.AfterTurn() // last: answers and frames do not wait for it
+	if p.daemon == nil {
+		return
+	}
+	p.daemon.Flush()
+	if p.role == seeking {
+		p.settle()
+	}
+	if p.role == member {
+		p.publish(p.daemon.Member())
+	}
+	p.http.AfterTurn()
+	p.peerHTTP.AfterTurn()
+}
+
+// settle looks whether it is known by now what this process is.
+func (p *server) settle() {
+	switch {
+	case p.daemon.Member() != nil:
+		p.role = member
+		p.info = gateway.Info{ClusterID: p.daemon.Member().Info().ClusterID, Self: p.daemon.Member().Info().Self}
+		p.http.SetMode(httpd.Parsed)
+	case p.daemon.Proxy() != nil:
+		p.role = proxy
+		p.http.SetMode(httpd.Whole)
+	default:
+		return
+	}
+	p.systemd.ready()
+}
+
+// publish lets local reads see what the member has applied.
+func (p *server) publish(n *node.Node) {
+	leader, term := n.Replica().Leader()
+	if leader != p.leader {
+		p.leader = leader
+		p.changes++
+	}
+	view, applied := n.View(), n.Replica().Applied()
+	if view == p.view && term == p.info.Term && applied == p.info.RaftIndex {
+		return
+	}
+	p.view = view
+	p.info.Leader, p.info.Term, p.info.RaftIndex = leader, term, applied
+	info := p.info
+	p.http.Publish(view, &info)
+}
+
+// Bounds of the steps of an orderly stop.
+const (
+	drainMax = 10 * time.Second
+	stopMax  = 5 * time.Second
+)
+
+// stop ends the process in order: clients first, then leadership, then the rest.
+func (p *server) stop() {
+	p.systemd.stopping()
+	ctx, cancel := context.WithTimeout(context.Background(), drainMax)
+	defer cancel()
+	if err := p.http.Drain(ctx); err != nil {
+		p.log.Log(env.Warn, "requests were cut off", "error", err)
+	}
+	handed := make(chan struct{})
+	p.loop.Post(func() { p.daemon.Stop(func() { close(handed) }) })
+	select {
+	case <-handed:
+	case <-p.loop.Stopped():
+	case <-time.After(stopMax):
+		p.log.Log(env.Warn, "leadership was not handed over in time")
+	}
+	p.kill()
+}
+
+// kill ends the loop and what feeds it, without a word to anybody.
+func (p *server) kill() {
+	p.loop.Stop()
+	<-p.loop.Stopped()
+	p.net.Close()
+	p.web.Close()
+	p.http.Close()
+	p.peerHTTP.Close()
+	p.security.close()
+	if err := p.disk.Close(); err != nil {
+		p.log.Log(env.Warn, "close data directory", "error", err)
+	}
+}
+
+// figuresMax bounds how long a scrape waits for the loop.
+const figuresMax = time.Second
+
+// figures asks the node, on the loop, for what metrics show.
+func (p *server) figures() (metrics.Node, bool) {
+	return ask(p, func() (metrics.Node, bool) {
+		if p.role != member {
+			return metrics.Node{}, false
+		}
+		return p.nodeFigures(p.daemon.Member()), true
+	})
+}
+
+// ask runs fn on the loop. False is no answer in time.
+func ask[T any](p *server, fn func() (T, bool)) (answer T, ok bool) {
+	type both struct {
+		v  T
+		ok bool
+	}
+	got := make(chan both, 1)
+	p.loop.Post(func() {
+		v, ok := fn()
+		got <- both{v, ok}
+	})
+	select {
+	case b := <-got:
+		return b.v, b.ok
+	case <-time.After(figuresMax):
+		return answer, false
+	}
+}
+
+func (p *server) nodeFigures(n *node.Node) metrics.Node {
+	s, st := n.Status(), n.Store().Stats()
+	return metrics.Node{
+		Leader: s.Leader == s.ID, HasLeader: s.Leader != 0, Term: s.Term, Commit: s.Commit, Applied: s.Applied,
+		Index: uint64(s.Index), LeaderChanges: p.changes, Pending: s.Pending, Reads: s.Reads,
+		Watchers: p.http.Watchers(), Full: s.Full,
+		Succeeded: map[string]uint64{
+			"set": st.SetsSuccess, "delete": st.DeleteSuccess, "update": st.UpdateSuccess, "create": st.CreateSuccess,
+			"compareAndSwap": st.CompareAndSwapSuccess, "compareAndDelete": st.CompareAndDeleteSuccess, "expire": st.ExpireCount,
+		},
+		Failed: map[string]uint64{
+			"set": st.SetsFail, "delete": st.DeleteFail, "update": st.UpdateFail, "create": st.CreateFail,
+			"compareAndSwap": st.CompareAndSwapFail, "compareAndDelete": st.CompareAndDeleteFail,
+		},
+	}
+}
+
+// peers gives the traffic with each member by its name.
+func (p *server) peers() (all []metrics.Peer) {
+	names, _ := ask(p, func() (map[env.NodeID]string, bool) {
+		names := make(map[env.NodeID]string)
+		if p.role == member {
+			for _, m := range p.daemon.Member().Info().Members {
+				names[m.ID] = m.Name
+			}
+		}
+		return names, true
+	})
+	for _, s := range p.net.Stats() {
+		name := names[s.Peer]
+		if name == "" {
+			name = s.Peer.String()
+		}
+		all = append(all, metrics.Peer{Name: name, Up: s.Up, Sent: s.SentBytes, Received: s.ReceivedBytes, Dropped: s.DroppedFrames, Queued: s.QueuedBytes})
+	}
+	return all
+}
