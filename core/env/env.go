@@ -104,7 +104,7 @@ type Disk interface {
 	// not change p afterwards.
 	//
 	// Appending to a file that Load saw in this life is not allowed: a node
-	// begins a new file at each start.
+	// begins a new file at each start. One that was removed since is a new file.
 	Append(name string, p []byte, done func(error))
 	// Replace sets the content of name, wholly or not at all, and durably once
 	// done(nil) runs. Content is read once, possibly outside the loop, so it

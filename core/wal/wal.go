@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/invariant"
@@ -688,6 +689,25 @@ func (l *Log) again() {
 	l.startAgain()
 	l.pend, l.dones = append(l.pend, pend...), append(l.dones, dones...)
 }
+
+// Abandon has the log ask for nothing more, whatever of what it asked for is still
+// under way, and gives the names of the files it may have. They may be removed then,
+// since a disk does what concerns one file in the order asked.
+func (l *Log) Abandon() []string {
+	if l.err == nil {
+		l.err = errAbandoned
+	}
+	names := []string{snapshotName}
+	for _, s := range l.segs {
+		names = append(names, segmentName(s.first))
+	}
+	for _, first := range slices.Concat(l.void, l.doomed) {
+		names = append(names, segmentName(first))
+	}
+	return names
+}
+
+var errAbandoned = errors.New("wal: abandoned")
 
 // Ready says whether the incarnation of this life is durable.
 func (l *Log) Ready() bool { return l.ready }
