@@ -77,7 +77,7 @@ func (c *conn) readHead() verdict {
 	for {
 		if c.to > c.from {
 			c.busy.Store(true) // also what came while the last answer was written
-			if c.server.takesWhole() {
+			if c.server.takesWhole() || c.server.isStranger(c.nc) {
 				return unusual
 			}
 			if v := parseHead(c.buf[c.from:c.to], &c.head); v != unfinished {

@@ -23,6 +23,14 @@ var (
 
 // serveHTTP answers what net/http has read.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if page := s.opts.Welcome[r.URL.Path]; page != nil {
+		page.ServeHTTP(w, r)
+		return
+	}
+	if r.Context().Value(strangerKey{}) != nil {
+		s.turnAway(w)
+		return
+	}
 	if page := s.opts.Pages[r.URL.Path]; page != nil {
 		page.ServeHTTP(w, r)
 		return
@@ -69,6 +77,29 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if x.stream != nil {
 		s.pour(w, r.Context(), x.stream)
 	}
+}
+
+// strangerKey is where the context of a connection says that it is a stranger's.
+type strangerKey struct{}
+
+// isStranger reports whether the other end of a connection has not said who it is,
+// where it has to.
+func (s *Server) isStranger(nc net.Conn) bool { return s.opts.Stranger != nil && s.opts.Stranger(nc) }
+
+// introduce notes in the context of a connection that it is a stranger's.
+func (s *Server) introduce(ctx context.Context, nc net.Conn) context.Context {
+	if h, ok := nc.(*handedConn); ok && s.isStranger(h.Conn) {
+		return context.WithValue(ctx, strangerKey{}, true)
+	}
+	return ctx
+}
+
+// turnAway answers a stranger.
+func (s *Server) turnAway(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusUnauthorized)
+	io.WriteString(w, `{"message":"a client certificate is required: --cert, --key and --cacert of curl; --cert-file, --key-file and --ca-file of etcdctl"}`+"\n")
 }
 
 // requestOf reads the body, up to the largest that the gateway takes.

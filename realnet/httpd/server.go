@@ -36,6 +36,11 @@ type Options struct {
 	ReadDefaultLocal bool
 	// Pages are answered by net/http before the node is asked, such as /metrics.
 	Pages map[string]http.Handler
+	// Stranger reports whether the other end of a connection has yet to say who it is.
+	// It is asked once something was read. Strangers get the Welcome pages only;
+	// these are for everybody. Nil is that nobody is one.
+	Stranger func(nc net.Conn) bool
+	Welcome  map[string]http.Handler
 	// Peer marks every request as one that came in where members call. Such a server
 	// hands requests over whole.
 	Peer bool
@@ -119,6 +124,7 @@ func New(o Options) *Server {
 		Handler:           http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout: o.HeadTimeout,
 		IdleTimeout:       o.IdleTimeout,
+		ConnContext:       s.introduce,
 		ErrorLog:          log.New(logWriter{o.Log}, "", 0),
 	}
 	s.tasks.Go(func() { s.slow.Serve(s.handed) })

@@ -226,6 +226,9 @@ func (t *Transport) read(from env.NodeID, r *receiver, count *atomic.Uint64) err
 // setUserTimeout ends a connection whose sent bytes nobody acknowledges for d: a
 // machine that vanished is noticed that soon, however little is written.
 func setUserTimeout(conn net.Conn, d time.Duration) {
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = over.NetConn() // below TLS
+	}
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return

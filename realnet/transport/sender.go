@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -250,6 +251,7 @@ func (s *sender) write(conn net.Conn) error {
 	defer stop()
 	var lengths []byte
 	var pieces net.Buffers
+	out := gathering(conn)
 	for {
 		begun, frames, size := s.take()
 		if begun == nil && len(frames) == 0 {
@@ -263,7 +265,7 @@ func (s *sender) write(conn net.Conn) error {
 		lengths, pieces = layOut(lengths[:0], append(pieces[:0], begun), frames)
 		conn.SetWriteDeadline(time.Now().Add(s.t.opts.WriteTimeout))
 		rest := pieces
-		n, err := rest.WriteTo(conn)
+		n, err := out(rest)
 		s.sent.Add(uint64(n))
 		conn.SetWriteDeadline(time.Time{}) // an old one would stop direct
 		clear(pieces)
@@ -271,6 +273,22 @@ func (s *sender) write(conn net.Conn) error {
 			return err
 		}
 		s.release(size)
+	}
+}
+
+// gathering writes pieces to conn as one: by one call of the system where that takes
+// many, else gathered in a buffer, because TLS makes a record of each write.
+func gathering(conn net.Conn) func(net.Buffers) (int64, error) {
+	if _, ok := conn.(*net.TCPConn); ok {
+		return func(p net.Buffers) (int64, error) { return p.WriteTo(conn) }
+	}
+	buffer := bufio.NewWriterSize(conn, 32<<10)
+	return func(p net.Buffers) (int64, error) {
+		n, err := p.WriteTo(buffer)
+		if err == nil {
+			err = buffer.Flush()
+		}
+		return n, err
 	}
 }
 
