@@ -40,6 +40,10 @@ func (m *Mux) Failure(req *Request, err error) *Reply {
 	if errors.As(err, &no) {
 		return no.Reply
 	}
+	var member *MemberRefusal
+	if errors.As(err, &member) {
+		return bare(membersReply(m.b.Info(), member.Status, message(member.Message)), req.Method == "HEAD")
+	}
 	var bad *store.Error
 	if errors.As(err, &bad) {
 		return bare(failure(m.b.Info(), bad), req.Method == "HEAD")
@@ -52,7 +56,7 @@ func (m *Mux) Do(op *Operation, r Responder) (cancel func()) {
 	switch op.Kind {
 	case KindWatch:
 		return m.watch(op, r)
-	case KindRead, KindWrite, KindHealth, KindPeerMembers:
+	case KindRead, KindWrite, KindHealth, KindPeerMembers, KindMembersChange:
 		return m.ask(*op, r)
 	case KindMirror:
 		return m.mirror(op, r)
@@ -119,6 +123,8 @@ func (m *Mux) ask(op Operation, r Responder) (cancel func()) {
 		m.read(&op, c)
 	case KindWrite:
 		m.write(&op, c)
+	case KindMembersChange:
+		m.changeMembers(&op, c)
 	case KindPeerMembers:
 		op.TimeoutMS = peerMembersTimeoutMS
 		m.peerMembers(c)
@@ -149,6 +155,8 @@ func (m *Mux) late(op *Operation) *Reply {
 	switch op.Kind {
 	case KindHealth:
 		return healthReply(false)
+	case KindMembersChange:
+		return unknownChange(m.b.Info(), errTimeout)
 	case KindPeerMembers:
 		return peerMembersReply(m.b.Info())
 	}

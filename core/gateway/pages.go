@@ -27,8 +27,6 @@ func (m *Mux) page(op *Operation) *Reply {
 		return leaderReply(info)
 	case KindMembersOther:
 		return membersReply(info, 404, message("Not found"))
-	case KindMembersChange:
-		return membersReply(info, 501, message("membership changes are not offered by this server version"))
 	case KindMachines:
 		return &Reply{Status: 200, Header: plainType(), Body: machines(info.Members)}
 	case KindStatsStore:
@@ -95,6 +93,9 @@ func appendMember(dst []byte, m *Member) []byte {
 	dst = appendStrings(dst, m.PeerURLs)
 	dst = append(dst, `,"clientURLs":`...)
 	dst = appendStrings(dst, m.ClientURLs)
+	if m.Learner {
+		dst = append(dst, `,"isLearner":true`...)
+	}
 	return append(dst, '}')
 }
 

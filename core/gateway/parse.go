@@ -62,6 +62,11 @@ type Operation struct {
 	Command store.Command
 	NoValue bool // answer with the action alone
 
+	// Of changes of members. Member, if not empty, is the ID or the name of the one
+	// that Change is about.
+	Change *MemberChange
+	Member string
+
 	// TimeoutMS is the request's own limit in milliseconds; 0 is the server's.
 	TimeoutMS int
 }
@@ -76,7 +81,7 @@ func (r *Refusal) Error() string {
 }
 
 // Parse tells what req asks for. It is a pure function. An error is a *Refusal,
-// or a *store.Error with index 0; the first check that fails decides, in the
+// a *MemberRefusal, or a *store.Error with index 0; the first check that fails decides, in the
 // order of Fields.
 func Parse(req *Request) (Operation, error) {
 	p, err := cleanPath(req)
@@ -87,7 +92,10 @@ func Parse(req *Request) (Operation, error) {
 		return parseKeys(req, key)
 	}
 	if sub, ok := below(p, "/v2/members"); ok {
-		return parseMembers(req.Method, sub)
+		return parseMembers(req, sub)
+	}
+	if sub, ok := below(p, peerMembersPath); ok && req.Peer && (sub != "" || req.Method == "POST") {
+		return parseMembers(req, sub)
 	}
 	if req.Peer && p == peerMembersPath {
 		return parsePage(req, page{kind: KindPeerMembers, methods: "GET"})
@@ -140,13 +148,13 @@ func parsePage(req *Request, g page) (Operation, error) {
 	return op, nil
 }
 
-func parseMembers(method, sub string) (Operation, error) {
-	if !allows(membersMethods, method) {
-		return Operation{}, notAllowed(method, membersMethods)
+func parseMembers(req *Request, sub string) (Operation, error) {
+	if !allows(membersMethods, req.Method) {
+		return Operation{}, notAllowed(req.Method, membersMethods)
 	}
 	switch {
-	case method != "GET":
-		return Operation{Kind: KindMembersChange}, nil
+	case req.Method != "GET":
+		return parseMembersChange(req, sub)
 	case sub == "" || sub == "/":
 		return Operation{Kind: KindMembers}, nil
 	case sub == "/leader":

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/replica"
 	"github.com/keelson/keelson/core/store"
 )
@@ -36,6 +37,10 @@ type command struct {
 	changes uint64 // leader changes this node had seen when it came
 	tried   bool
 	size    int
+
+	// Of a change of the members, which is no command of the store yet.
+	change  *change
+	refused func(*gateway.MemberRefusal)
 }
 
 // outcome is a result on its way to the client.
@@ -52,6 +57,7 @@ const (
 	causeStopped    = "etcdserver: server stopped"
 	causeTooMany    = "etcdserver: too many requests"
 	causeFull       = "etcdserver: no space"
+	causeRemoved    = "etcdserver: the member has been permanently removed from the cluster"
 	causeUnknown    = "etcdserver: applied, but the result was lost: outcome unknown"
 )
 
@@ -120,7 +126,7 @@ func (q *commands) take(number uint64) *command {
 func (n *Node) lostResults() {
 	q := &n.commands
 	for number := q.first; number < q.next; number++ {
-		if c := q.at(number); c != nil && n.store.Applied(c.c.ID) {
+		if c := q.at(number); c != nil && n.store.Applied(c.name()) {
 			n.env.Rare.Mark("node: result lost in a snapshot")
 			n.outcomes = append(n.outcomes, outcome{q.take(number).done, n.failed(causeUnknown)})
 		}
@@ -133,6 +139,14 @@ func (q *commands) at(number uint64) *command {
 		return nil
 	}
 	return q.list[number-q.first]
+}
+
+// name is what the store knows a command by.
+func (c *command) name() store.ID {
+	if c.change != nil {
+		return c.change.id
+	}
+	return c.c.ID
 }
 
 // forwarded are commands of other nodes that wait to be proposed here. Whoever
@@ -183,11 +197,15 @@ func (n *Node) pump() {
 	leader, term := n.replica.Leader()
 	n.info.leads(n, leader, term)
 	n.restart(leader, term)
+	if leader != n.cfg.ID {
+		n.changes.list = nil // whoever asked asks the next leader
+	}
 	switch {
 	case leader == 0:
 		n.forwarded = forwarded{}
 	case leader == n.cfg.ID:
 		n.proposeAll()
+		n.tendMembers()
 	default:
 		n.forwarded = forwarded{}
 		n.forwardAll(leader)
@@ -202,6 +220,7 @@ func (n *Node) restart(leader env.NodeID, term uint64) {
 		return
 	}
 	q.leader, q.term, q.repeats = leader, term, 0
+	n.changes.list = nil
 	if q.sent > q.first && leader != 0 {
 		n.env.Rare.Mark("node: commands sent again after a leader change")
 	}
@@ -216,6 +235,11 @@ func (n *Node) collect() (list []store.Command, after uint64) {
 	for after = q.sent; after < q.next; after++ {
 		c := q.at(after)
 		if c == nil {
+			continue
+		}
+		if c.change != nil {
+			c.tried = true
+			n.sendChange(q.leader, c.change)
 			continue
 		}
 		if bytes += c.size; bytes > n.cfg.BatchBytes && len(list) > 0 {

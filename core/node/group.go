@@ -1,11 +1,8 @@
 package node
 
 import (
-	"encoding/json"
 	"maps"
-	"path"
 	"slices"
-	"strconv"
 
 	"github.com/keelson/keelson/core/env"
 )
@@ -20,16 +17,38 @@ func (n *Node) regroup() {
 	}
 	if dir, missing := n.View().Get(membersKey, true); missing == nil {
 		for _, child := range dir.Nodes {
-			id, err := strconv.ParseUint(path.Base(child.Key), 16, 64)
-			var a attributes
-			if err == nil && json.Unmarshal([]byte(child.Value), &a) == nil && len(a.PeerURLs) > 0 {
-				urls[env.NodeID(id)] = a.PeerURLs
+			id, known := memberOf(child.Key)
+			a, ok := attributesOf(child.Value)
+			if known && ok && len(a.PeerURLs) > 0 {
+				urls[id] = a.PeerURLs
 			}
 		}
 	}
+	n.keepFormer(urls)
 	g := env.Group{Cluster: n.cfg.Cluster, Self: n.cfg.ID}
 	for _, id := range slices.Sorted(maps.Keys(urls)) {
 		g.Peers = append(g.Peers, env.Peer{ID: id, URLs: urls[id]})
 	}
 	n.env.Net.Set(g)
+}
+
+// formerMax is how many members that have left stay within reach.
+const formerMax = 4
+
+// keepFormer adds those that were there a moment ago: a member that was removed has to
+// be told.
+func (n *Node) keepFormer(urls map[env.NodeID][]string) {
+	for _, p := range n.known {
+		if _, stays := urls[p.ID]; !stays {
+			n.former = append(n.former, p)
+		}
+	}
+	n.known = n.known[:0:0]
+	for _, id := range slices.Sorted(maps.Keys(urls)) {
+		n.known = append(n.known, env.Peer{ID: id, URLs: urls[id]})
+	}
+	n.former = n.former[max(0, len(n.former)-formerMax):]
+	for _, p := range n.former {
+		urls[p.ID] = p.URLs
+	}
 }

@@ -2,7 +2,7 @@ package node
 
 import (
 	"encoding/json"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/keelson/keelson/core/control"
@@ -18,9 +18,45 @@ const membersKey = "/_etcd/members"
 
 // attributes is what a member says about itself.
 type attributes struct {
-	Name       string   `json:"name"`
+	Name       string   `json:"name"` // empty until it has started
 	PeerURLs   []string `json:"peerURLs"`
 	ClientURLs []string `json:"clientURLs"`
+	// Replaces is the ID of the member in whose place it was added. It means
+	// nothing any more when that one has left.
+	Replaces string `json:"replaces,omitempty"`
+}
+
+func (a *attributes) text() string {
+	text, err := json.Marshal(a)
+	if err != nil { // strings and slices of strings always encode
+		panic(err)
+	}
+	return string(text)
+}
+
+// attributesOf reads the record of a member. Whoever wrote what cannot be read was
+// none.
+func attributesOf(text string) (a attributes, ok bool) {
+	err := json.Unmarshal([]byte(text), &a)
+	return a, err == nil
+}
+
+func memberKey(id env.NodeID) string { return membersKey + "/" + id.String() }
+
+// memberOf is the member whose record is at key.
+func memberOf(key string) (id env.NodeID, ok bool) {
+	name, ok := strings.CutPrefix(key, membersKey+"/")
+	id = parseID(name)
+	return id, ok && id != 0
+}
+
+// parseID reads an ID as people write it; what is none is nobody.
+func parseID(s string) env.NodeID {
+	id, err := strconv.ParseUint(s, 16, 64)
+	if err != nil {
+		return 0
+	}
+	return env.NodeID(id)
 }
 
 // publisher writes this node's attributes where they are missing or different,
@@ -55,16 +91,15 @@ func (p *publisher) publish() {
 	if p.ended || p.n.inert() || !p.round.Begin() {
 		return
 	}
-	want := p.want()
 	p.n.ReadIndex(func(err *store.Error) {
 		switch {
 		case p.ended:
 		case err != nil:
 			p.round.Fail(err)
-		case p.published(want):
+		case p.published():
 			p.done()
 		default:
-			p.n.Propose(store.Command{Op: store.OpSet, Key: p.key(), Value: want}, func(res store.Result) {
+			p.n.Propose(p.command(), func(res store.Result) {
 				if p.ended {
 					return
 				}
@@ -88,25 +123,39 @@ func (p *publisher) stop() {
 	p.round.Stop()
 }
 
-func (p *publisher) key() string { return membersKey + "/" + p.n.cfg.ID.String() }
+func (p *publisher) key() string { return memberKey(p.n.cfg.ID) }
 
-func (p *publisher) want() string {
-	a := attributes{Name: p.n.cfg.Name, PeerURLs: []string{}, ClientURLs: append([]string{}, p.n.cfg.ClientURLs...)}
+// want is what the record should say. Where the member is found by others is the
+// cluster's word as soon as it has said anything.
+func (p *publisher) want(have *store.Node) string {
+	a := attributes{PeerURLs: []string{}}
 	for _, m := range p.n.cfg.Members {
 		if m.ID == p.n.cfg.ID {
 			a.PeerURLs = append(a.PeerURLs, m.PeerURLs...)
 		}
 	}
-	text, err := json.Marshal(&a)
-	if err != nil { // strings and slices of strings always encode
-		panic(err)
+	if have != nil {
+		if known, ok := attributesOf(have.Value); ok {
+			a = known
+		}
 	}
-	return string(text)
+	a.Name, a.ClientURLs = p.n.cfg.Name, append([]string{}, p.n.cfg.ClientURLs...)
+	return a.text()
 }
 
-func (p *publisher) published(want string) bool {
-	node, err := p.n.View().Get(p.key(), false)
-	return err == nil && node.Value == want
+// command writes the record, unless it was changed or, with the member itself, removed
+// meanwhile.
+func (p *publisher) command() store.Command {
+	have, missing := p.n.View().Get(p.key(), false)
+	if missing != nil {
+		return store.Command{Op: store.OpCreate, Key: p.key(), Value: p.want(nil)}
+	}
+	return store.Command{Op: store.OpCompareAndSwap, Key: p.key(), Value: p.want(have), PrevIndex: have.Modified}
+}
+
+func (p *publisher) published() bool {
+	have, missing := p.n.View().Get(p.key(), false)
+	return missing == nil && have.Value == p.want(have)
 }
 
 // infoCache keeps what Info says between changes of it.
@@ -115,8 +164,8 @@ type infoCache struct {
 	madeAt env.Instant
 
 	members []gateway.Member
-	stale   bool // the store says something else about members
-	voters  []env.NodeID
+	stale   bool           // the store says something else about members
+	group   *replica.Group // members was made for it
 
 	started     int64
 	leader      env.NodeID
@@ -187,16 +236,21 @@ func flow(f replica.Flow) gateway.Flow {
 	return gateway.Flow{Messages: f.Messages, Recent: f.Recent, RecentBytes: f.RecentBytes, Span: f.Span}
 }
 
-// members lists the voters with what they say about themselves. It is made anew
-// only when something changed, and the caller must not change it.
+// members lists the voters and learners with what they say about themselves. It is
+// made anew only when something changed, and the caller must not change it.
 func (n *Node) members() []gateway.Member {
-	voters := n.replica.Voters()
-	if n.info.members != nil && !n.info.stale && slices.Equal(n.info.voters, voters) {
+	group := n.replica.Group()
+	if n.info.members != nil && !n.info.stale && n.info.group == group {
 		return n.info.members
 	}
-	n.info.members, n.info.stale, n.info.voters = nil, false, voters
-	for _, id := range voters {
+	n.info.members, n.info.stale, n.info.group = nil, false, group
+	for _, id := range group.Voters {
 		n.info.members = append(n.info.members, n.member(id))
+	}
+	for _, id := range group.Learners {
+		m := n.member(id)
+		m.Learner = true
+		n.info.members = append(n.info.members, m)
 	}
 	return n.info.members
 }
@@ -208,13 +262,13 @@ func (n *Node) member(id env.NodeID) gateway.Member {
 			m.PeerURLs = told.PeerURLs
 		}
 	}
-	node, missing := n.View().Get(membersKey+"/"+id.String(), false)
+	node, missing := n.View().Get(memberKey(id), false)
 	if missing != nil {
 		return m
 	}
-	var a attributes
-	if err := json.Unmarshal([]byte(node.Value), &a); err != nil {
-		return m // whoever wrote it was no member
+	a, ok := attributesOf(node.Value)
+	if !ok {
+		return m
 	}
-	return gateway.Member{ID: id, Name: a.Name, PeerURLs: a.PeerURLs, ClientURLs: a.ClientURLs, Started: true}
+	return gateway.Member{ID: id, Name: a.Name, PeerURLs: a.PeerURLs, ClientURLs: a.ClientURLs, Started: a.Name != ""}
 }

@@ -117,6 +117,8 @@ type Node struct {
 	restored  bool           // the state was replaced in this turn
 	commands  commands       // of this node's clients
 	forwarded forwarded      // of other nodes' clients, on the leader
+	changes   changes        // of the members, on the leader
+	left      bool           // told that it is no member any more
 	reads     reads
 	base      timeBase
 	keeper    *control.Keeper
@@ -126,6 +128,8 @@ type Node struct {
 	wake      wake
 	// groupStale says that members may be elsewhere than the network was told.
 	groupStale bool
+	known      []env.Peer // as the network was last told, by ID
+	former     []env.Peer // of them, those that have left since, oldest first
 	dead       error
 	stopped    bool
 }
@@ -203,6 +207,7 @@ func (n *Node) Flush() {
 	}
 	n.replica.Flush()
 	n.deliver()
+	n.farewell()
 	n.arm()
 }
 
@@ -361,6 +366,12 @@ func (n *Node) message(from env.NodeID, payload []byte) {
 	if len(payload) > 0 && payload[0] == compareMark {
 		if err := n.compare.hear(from, payload); err != nil {
 			n.env.Log.Log(env.Warn, "hashes dropped", "from", from, "reason", err)
+		}
+		return
+	}
+	if len(payload) > 0 && payload[0] == changeMark {
+		if err := n.hearChange(from, payload); err != nil {
+			n.env.Log.Log(env.Warn, "change of members dropped", "from", from, "reason", err)
 		}
 		return
 	}

@@ -189,7 +189,7 @@ func TestMembersSayWhoTheyAre(t *testing.T) {
 			assert.Equal(t, gateway.Member{
 				ID: env.NodeID(i + 1), Name: fmt.Sprintf("n%d", i+1),
 				PeerURLs:   []string{fmt.Sprintf("http://10.0.0.%d:2380", i+1)},
-				ClientURLs: []string{fmt.Sprintf("http://10.0.0.%d:2379", i+1)},
+				ClientURLs: []string{fmt.Sprintf("http://10.0.0.%d:2379", i+1)}, Started: true,
 			}, x)
 		}
 	}

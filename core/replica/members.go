@@ -74,13 +74,7 @@ func (r *Replica) ProposeConfChange(c Change) error {
 }
 
 func (r *Replica) proposeChange(c Change) error {
-	if _, ok := r.Leading(); !ok {
-		return ErrNotLeader
-	}
-	if r.Changing() {
-		return ErrChanging
-	}
-	if err := r.refuses(c); err != nil {
+	if err := r.MayChange(c); err != nil {
 		return err
 	}
 	return r.proposeConf(&raftpb.ConfChangeV2{Changes: c.singles(), Context: c.Entry})
@@ -100,6 +94,17 @@ func (r *Replica) proposeConf(cc raftpb.ConfChangeI) error {
 // Changing tells, on the leader, whether a change is not wholly carried out yet.
 func (r *Replica) Changing() bool {
 	return r.confPending > r.applied || len(r.conf.GetVotersOutgoing()) > 0 || len(r.unsettled) > 0
+}
+
+// MayChange tells whether ProposeConfChange would be refused, and why.
+func (r *Replica) MayChange(c Change) error {
+	if _, ok := r.Leading(); !ok {
+		return ErrNotLeader
+	}
+	if r.Changing() {
+		return ErrChanging
+	}
+	return r.refuses(c)
 }
 
 func (c *Change) singles() []*raftpb.ConfChangeSingle {
@@ -251,7 +256,7 @@ func (r *Replica) applyConf(e *raftpb.Entry) {
 	if entry := cc.AsV2().GetContext(); len(entry) > 0 {
 		r.machine.Apply(e.GetIndex(), entry)
 	}
-	r.env.Log.Log(env.Info, "members changed", "id", r.cfg.ID, "voters", r.Voters(), "learners", r.Learners())
+	r.env.Log.Log(env.Info, "members changed", "id", r.cfg.ID, "voters", r.Voters(), "learners", r.Group().Learners)
 }
 
 // everybody lists all that a group consists of, by ID. Whoever leaves in a joint

@@ -39,8 +39,8 @@ type Replica struct {
 	unsettled   []env.NodeID      // of removed: they may still be needed
 	gone        bool              // this replica was removed and told so
 	tickCommit  uint64            // commit at the last tick
-	votersOf    *raftpb.ConfState // what voters was made from
-	voters      []env.NodeID
+	groupOf     *raftpb.ConfState // what group was made from
+	group       *Group
 	confPending uint64 // index of the last change of members proposed here
 	full        bool   // the disk was full at the last tick
 
@@ -429,21 +429,25 @@ func (r *Replica) Full() bool { return r.journal.log.Full() }
 // Role is the replica's part in the consensus.
 func (r *Replica) Role() Role { return r.role }
 
-// Voters lists the members that vote, by ID. The same slice is given until they
-// change; the caller must not change it.
-func (r *Replica) Voters() []env.NodeID {
-	if r.votersOf != r.conf {
-		r.votersOf, r.voters = r.conf, nodeIDs(r.conf.GetVoters())
-	}
-	return r.voters
+// Group is who takes part, each list by ID.
+type Group struct {
+	Voters   []env.NodeID
+	Learners []env.NodeID // hold the log and do not vote
+	All      []env.NodeID // both, and whoever a change under way takes out
 }
 
-// Learners lists the members that hold the log and do not vote, by ID.
-func (r *Replica) Learners() []env.NodeID { return nodeIDs(r.conf.GetLearners()) }
+// Group tells who takes part. The same value is given until that changes; the caller
+// must not change it.
+func (r *Replica) Group() *Group {
+	if r.groupOf != r.conf {
+		r.groupOf = r.conf
+		r.group = &Group{Voters: nodeIDs(r.conf.GetVoters()), Learners: nodeIDs(r.conf.GetLearners()), All: everybody(r.conf)}
+	}
+	return r.group
+}
 
-// Everybody lists all that take part, by ID: voters, learners, and whoever a change
-// under way takes out.
-func (r *Replica) Everybody() []env.NodeID { return everybody(r.conf) }
+// Voters lists the members that vote; see Group.
+func (r *Replica) Voters() []env.NodeID { return r.Group().Voters }
 
 // Left tells whether id was a member once. It cannot return.
 func (r *Replica) Left(id env.NodeID) bool { return r.left(id) }
@@ -570,6 +574,13 @@ func (r *Replica) HandOver() bool {
 	r.env.Log.Log(env.Info, "hand leadership over", "from", r.cfg.ID, "to", env.NodeID(to), "term", r.term)
 	r.raft.TransferLeader(to)
 	return true
+}
+
+// HandOverOnce is HandOver, unless that is under way already.
+func (r *Replica) HandOverOnce() {
+	if r.handoverAt == 0 || r.ticks-r.handoverAt > uint64(r.cfg.ElectionTicks) {
+		r.HandOver()
+	}
 }
 
 // Stop hands leadership over, if there is someone to take it, and calls done in

@@ -1,0 +1,220 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/store"
+)
+
+// Membership is what a Backend may offer besides, so that members can be changed.
+// Without it changes are answered with 501.
+type Membership interface {
+	// ChangeMembers has a change carried out by whoever leads. Done is called once,
+	// at the latest when the backend's time limit for requests has passed.
+	ChangeMembers(c MemberChange, done func(MemberOutcome))
+}
+
+// ChangeKind is what a change of the members does.
+type ChangeKind uint8
+
+// The changes that clients ask for. A member that is added holds the log at first
+// and votes when it has caught up. One that is replaced leaves at the moment at
+// which the new one has caught up.
+const (
+	AddMember ChangeKind = iota + 1
+	RemoveMember
+	UpdateMember
+	ReplaceMember
+)
+
+// MemberChange is one change of the members.
+type MemberChange struct {
+	Kind     ChangeKind
+	ID       env.NodeID // of all but AddMember
+	PeerURLs []string   // sorted; of ReplaceMember those of the old one if empty
+}
+
+// MemberOutcome is how a change ended. Where both Refusal and Unknown are zero it
+// was carried out.
+type MemberOutcome struct {
+	Member  Member // as it is now; of AddMember and ReplaceMember
+	Refusal *MemberRefusal
+	// Unknown says that nobody knows whether it was, and why.
+	Unknown string
+}
+
+// MemberRefusal says why a change was refused. Nothing was changed.
+type MemberRefusal struct {
+	Status  int
+	Message string
+}
+
+// Error gives the status and the text of the answer.
+func (r *MemberRefusal) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Message) }
+
+// PeerURLsMax bounds the peer URLs of one member.
+const PeerURLsMax = 16
+
+// parseMembersChange reads a request that is no GET. Sub is the path below that of
+// the members.
+func parseMembersChange(req *Request, sub string) (Operation, error) {
+	name := strings.TrimPrefix(sub, "/")
+	op := Operation{Kind: KindMembersChange, Change: &MemberChange{}, TimeoutMS: req.TimeoutMS}
+	if req.Method == "POST" {
+		name, replace := strings.CutSuffix(name, "/replace")
+		switch {
+		case replace && name != "":
+			op.Change.Kind, op.Member = ReplaceMember, name
+			if len(req.Body) == 0 {
+				return op, nil
+			}
+		case name != "":
+			return Operation{}, &MemberRefusal{404, "Not found"}
+		default:
+			op.Change.Kind = AddMember
+		}
+		return op, op.Change.readURLs(req)
+	}
+	if name == "" {
+		return Operation{}, refuse(req.Method, 405, "Method Not Allowed\n")
+	}
+	id, err := strconv.ParseUint(name, 16, 64)
+	if err != nil {
+		return Operation{}, &MemberRefusal{404, "No such member: " + name}
+	}
+	op.Change.Kind, op.Change.ID = RemoveMember, env.NodeID(id)
+	if req.Method == "PUT" {
+		op.Change.Kind = UpdateMember
+		return op, op.Change.readURLs(req)
+	}
+	return op, nil
+}
+
+// readURLs reads {"peerURLs":[…]}.
+func (c *MemberChange) readURLs(req *Request) error {
+	kind := req.ContentType
+	if i := strings.IndexByte(kind, ';'); i >= 0 {
+		kind = strings.ToLower(strings.TrimSpace(kind[:i]))
+	}
+	if kind != "application/json" {
+		return &MemberRefusal{415, "Bad Content-Type " + kind + ", accept application/json"}
+	}
+	if req.BodyTooBig {
+		return &MemberRefusal{400, fmt.Sprintf("the body is larger than %d bytes", BodyMax)}
+	}
+	var body struct {
+		PeerURLs []string `json:"peerURLs"`
+	}
+	err := json.Unmarshal(req.Body, &body)
+	if err == nil && c.Kind == ReplaceMember && len(body.PeerURLs) == 0 {
+		return nil
+	}
+	if err == nil {
+		c.PeerURLs, err = PeerURLs(body.PeerURLs)
+	}
+	if err != nil {
+		return &MemberRefusal{400, err.Error()}
+	}
+	return nil
+}
+
+// PeerURLs checks where a member says it can be reached by others, and gives the URLs
+// sorted. The texts of its errors are those that clients know.
+func PeerURLs(list []string) ([]string, error) {
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no valid URLs given")
+	}
+	if len(list) > PeerURLsMax {
+		return nil, fmt.Errorf("%d URLs given, at most %d are taken", len(list), PeerURLsMax)
+	}
+	var all []string
+	for _, raw := range list {
+		raw = strings.TrimSpace(raw)
+		u, err := url.Parse(raw)
+		if err != nil {
+			return nil, err
+		}
+		if u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("URL scheme must be http or https: %s", raw)
+		}
+		if strings.LastIndexByte(u.Host, ':') <= strings.LastIndexByte(u.Host, ']') {
+			return nil, fmt.Errorf(`URL address does not have the form "host:port": %s`, raw)
+		}
+		if u.Path != "" {
+			return nil, fmt.Errorf("URL must not contain a path: %s", raw)
+		}
+		all = append(all, u.String())
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+// changeMembers has a change carried out.
+func (m *Mux) changeMembers(op *Operation, c *call) {
+	b, ok := m.b.(Membership)
+	if !ok {
+		c.reply(membersReply(m.b.Info(), 501, message("this server does not change members")))
+		return
+	}
+	change := *op.Change
+	ask := func() { b.ChangeMembers(change, func(o MemberOutcome) { c.reply(m.changed(change.Kind, &o)) }) }
+	if op.Member == "" {
+		ask()
+		return
+	}
+	name := op.Member
+	m.b.ReadIndex(func(err *store.Error) { // this member may not have heard of the name yet
+		id, found := named(m.b.Info().Members, name)
+		switch {
+		case c.over:
+		case err != nil:
+			c.reply(membersReply(m.b.Info(), 503, message("During election")))
+		case !found:
+			c.reply(membersReply(m.b.Info(), 404, message("No such member: "+name)))
+		default:
+			change.ID = id
+			ask()
+		}
+	})
+}
+
+// named finds a member by its ID or, if no other has the same, its name.
+func named(members []Member, name string) (id env.NodeID, found bool) {
+	n := 0
+	for i := range members {
+		if members[i].Name == name {
+			id, n = members[i].ID, n+1
+		}
+	}
+	if n == 1 {
+		return id, true
+	}
+	number, err := strconv.ParseUint(name, 16, 64)
+	return env.NodeID(number), err == nil // the leader knows whether there is one
+}
+
+// changed is the answer to a change that came to an end.
+func (m *Mux) changed(kind ChangeKind, o *MemberOutcome) *Reply {
+	info := m.b.Info()
+	switch {
+	case o.Refusal != nil:
+		return membersReply(info, o.Refusal.Status, message(o.Refusal.Message))
+	case o.Unknown != "":
+		return unknownChange(info, o.Unknown)
+	case kind == AddMember || kind == ReplaceMember:
+		return membersReply(info, 201, append(appendMember(nil, &o.Member), '\n'))
+	default:
+		return &Reply{Status: 204, Header: []Header{{"X-Etcd-Cluster-Id", strconv.FormatUint(info.ClusterID, 16)}}}
+	}
+}
+
+// unknownChange is the answer where nobody knows whether a change happened.
+func unknownChange(info *Info, cause string) *Reply {
+	return membersReply(info, 500, message("Internal Server Error: "+cause+": outcome unknown, see the list of members"))
+}

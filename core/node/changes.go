@@ -1,0 +1,457 @@
+package node
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/keelson/keelson/core/bootstrap"
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/gateway"
+	"github.com/keelson/keelson/core/replica"
+	"github.com/keelson/keelson/core/store"
+)
+
+// A change of the members that a client asks for is a command of this node like any
+// other: it has a number, waits until it is seen applied or its time is up, is sent to
+// the leader, and again to the next. The leader makes of it what goes into the log, a
+// change of the group that carries the record of the member under that number, or says
+// no. So a change is carried out once at most, whoever leads, and a refusal changed
+// nothing.
+
+// changes are what members ask of this node, the leader, oldest first. One is carried
+// out after the other.
+type changes struct {
+	list []*change
+}
+
+// change is one of them.
+type change struct {
+	gateway.MemberChange
+	id      store.ID
+	settled uint64 // as in store.Command
+
+	// The leader's.
+	since env.Instant
+	begun bool // it is in the log, or was dropped on its way there
+}
+
+// changesMax bounds what waits. Who is not taken asks again.
+const changesMax = 64
+
+// ChangeMembers has a change carried out; see gateway.Membership.
+func (n *Node) ChangeMembers(c gateway.MemberChange, done func(gateway.MemberOutcome)) {
+	n.change(c, n.env.Clock.Now().Add(n.cfg.Timeout), done)
+}
+
+func (n *Node) change(c gateway.MemberChange, until env.Instant, done func(gateway.MemberOutcome)) {
+	q := &n.commands
+	switch {
+	case n.inert():
+		done(gateway.MemberOutcome{Refusal: &gateway.MemberRefusal{Status: 503, Message: causeStopped}})
+		return
+	case q.count >= n.cfg.PendingMax:
+		done(gateway.MemberOutcome{Refusal: &gateway.MemberRefusal{Status: 503, Message: causeTooMany}})
+		return
+	}
+	q.list = append(q.list, &command{
+		until: until, changes: n.info.changes, size: commandOverhead, refused: func(no *gateway.MemberRefusal) { done(gateway.MemberOutcome{Refusal: no}) },
+		change: &change{MemberChange: c, id: store.ID{Node: n.cfg.ID, Incarnation: n.replica.Incarnation(), Number: q.next}},
+		done:   func(res store.Result) { n.changed(c, until, res, done) },
+	})
+	q.next++
+	q.count++
+	q.bytes += commandOverhead
+}
+
+// changed tells a client how its change ended.
+func (n *Node) changed(c gateway.MemberChange, until env.Instant, res store.Result, done func(gateway.MemberOutcome)) {
+	switch {
+	case res.Err != nil && res.Err.Code.Status() >= 500:
+		done(gateway.MemberOutcome{Unknown: res.Err.Cause})
+	case res.Err != nil && c.Kind == gateway.UpdateMember:
+		n.change(c, until, done) // the member has said something else meanwhile
+	case res.Event != nil && (c.Kind == gateway.AddMember || c.Kind == gateway.ReplaceMember):
+		id, _ := memberOf(res.Event.Node.Key)
+		done(gateway.MemberOutcome{Member: n.member(id)})
+	default:
+		done(gateway.MemberOutcome{})
+	}
+}
+
+// send brings a change to the leader.
+func (n *Node) sendChange(leader env.NodeID, c *change) {
+	c.settled = n.commands.first
+	if leader == n.cfg.ID {
+		n.takeChange(c)
+		return
+	}
+	n.replica.Send(leader, c.encode())
+	n.commands.sentAt = n.env.Clock.Now()
+}
+
+// takeChange puts a change behind those that wait here.
+func (n *Node) takeChange(c *change) {
+	q := &n.changes
+	if len(q.list) >= changesMax || n.store.Applied(c.id) ||
+		slices.ContainsFunc(q.list, func(o *change) bool { return o.id == c.id }) {
+		return
+	}
+	own := *c
+	own.since = n.env.Clock.Now()
+	q.list = append(q.list, &own)
+}
+
+// tendMembers moves changes on, on the leader: those that were asked for, then those
+// that follow from them.
+func (n *Node) tendMembers() {
+	if _, ok := n.replica.Leading(); !ok {
+		return
+	}
+	q := &n.changes
+	for len(q.list) > 0 {
+		c := q.list[0]
+		switch {
+		case n.store.Applied(c.id), n.env.Clock.Now().Sub(c.since) > n.cfg.Timeout:
+		case c.begun && (c.Kind == gateway.UpdateMember || n.replica.Changing()):
+			return // on its way
+		case !n.carryOut(c):
+			return
+		}
+		q.list = q.list[1:]
+	}
+	n.followUp()
+}
+
+// carryOut puts a change into the log or refuses it. False means that it stays where
+// it is: it is on its way, or cannot be judged yet.
+func (n *Node) carryOut(c *change) bool {
+	no, err := n.begin(c)
+	var quorum *replica.QuorumError
+	switch {
+	case no == nil && err == nil:
+		c.begun = true
+		return false
+	case errors.Is(err, replica.ErrChanging), errors.Is(err, replica.ErrBusy), errors.Is(err, replica.ErrNotLeader):
+		return false
+	case errors.As(err, &quorum) && n.env.Clock.Now().Sub(c.since) < n.cfg.election():
+		return false // a leader that is new has not heard of everybody
+	}
+	if err != nil {
+		no = n.refusal(c, err)
+	}
+	n.env.Log.Log(env.Warn, "change of members refused", "status", no.Status, "reason", no.Message)
+	n.sayNo(c, no)
+	return true
+}
+
+// begin proposes a change. Either a refusal or an error says why it does not.
+func (n *Node) begin(c *change) (*gateway.MemberRefusal, error) {
+	old := n.member(c.ID)
+	if c.Kind != gateway.AddMember && !n.isMember(c.ID) {
+		if n.replica.Left(c.ID) {
+			return &gateway.MemberRefusal{Status: 410, Message: fmt.Sprintf("Member permanently removed: %v", c.ID)}, nil
+		}
+		return &gateway.MemberRefusal{Status: 404, Message: fmt.Sprintf("No such member: %v", c.ID)}, nil
+	}
+	if c.Kind == gateway.ReplaceMember {
+		if by := n.replacement(c.ID); by != 0 {
+			return &gateway.MemberRefusal{Status: 409, Message: fmt.Sprintf("member %v is being replaced by %v already", c.ID, by)}, nil
+		}
+		if len(c.PeerURLs) == 0 {
+			c.PeerURLs = old.PeerURLs
+		}
+	}
+	for _, m := range n.members() {
+		same := m.ID == c.ID || c.ID != 0 && (n.replaces(m.ID) == c.ID || n.replaces(c.ID) == m.ID)
+		if !same && overlap(m.PeerURLs, c.PeerURLs) {
+			return &gateway.MemberRefusal{Status: 409, Message: "etcdserver: peerURL exists"}, nil
+		}
+	}
+	return nil, n.proposeMember(c)
+}
+
+// proposeMember puts into the log what was asked for and found to make sense.
+func (n *Node) proposeMember(c *change) error {
+	switch c.Kind {
+	case gateway.AddMember, gateway.ReplaceMember:
+		id := n.newMember(c.PeerURLs)
+		a := attributes{PeerURLs: c.PeerURLs, ClientURLs: []string{}}
+		if c.Kind == gateway.ReplaceMember {
+			a.Replaces = c.ID.String()
+		}
+		return n.proposeConf(replica.Change{Kind: replica.AddLearner, ID: id},
+			store.Command{Op: store.OpSet, Key: memberKey(id), Value: a.text(), ID: c.id, Settled: c.settled})
+	case gateway.UpdateMember:
+		if !n.propose([]store.Command{n.updating(c)}) {
+			return replica.ErrBusy
+		}
+		return nil
+	default:
+		return n.proposeRemoval(c.ID, store.Command{Op: store.OpDelete, Key: memberKey(c.ID), ID: c.id, Settled: c.settled})
+	}
+}
+
+// proposeRemoval removes a member. This one hands leadership over instead: whoever
+// leads then is asked again.
+func (n *Node) proposeRemoval(id env.NodeID, record store.Command) error {
+	c := replica.Change{Kind: replica.Remove, ID: id}
+	if id != n.cfg.ID {
+		return n.proposeConf(c, record)
+	}
+	if err := n.replica.MayChange(c); err != nil {
+		return err
+	}
+	n.replica.HandOverOnce()
+	return replica.ErrNotLeader
+}
+
+func (n *Node) proposeConf(c replica.Change, record ...store.Command) error {
+	b := store.Batch{Time: n.logTime(), Wall: n.env.Clock.Wall().UnixNano(), Commands: record}
+	c.Entry = store.AppendBatch(nil, &b)
+	if err := n.replica.ProposeConfChange(c); err != nil {
+		return err
+	}
+	n.keeper.Moved(b.Time)
+	return nil
+}
+
+// updating is the command that gives a member other peer URLs. It fails where the
+// member has written its own record meanwhile, so that neither undoes the other.
+func (n *Node) updating(c *change) store.Command {
+	cmd := store.Command{Op: store.OpCreate, Key: memberKey(c.ID), ID: c.id, Settled: c.settled}
+	m := n.member(c.ID)
+	a := attributes{Name: m.Name, ClientURLs: m.ClientURLs}
+	if node, missing := n.View().Get(cmd.Key, false); missing == nil {
+		cmd.Op, cmd.PrevIndex = store.OpCompareAndSwap, node.Modified
+		a, _ = attributesOf(node.Value)
+	}
+	a.PeerURLs = c.PeerURLs
+	cmd.Value = a.text()
+	return cmd
+}
+
+// newMember gives the ID of a member that is added now: as the original has it, unless
+// it was in use.
+func (n *Node) newMember(peerURLs []string) env.NodeID {
+	at := n.env.Clock.Wall().Unix()
+	for {
+		id := bootstrap.MemberID(peerURLs, strconv.FormatInt(at, 10))
+		if id != 0 && !n.isMember(id) && !n.replica.Left(id) {
+			return id
+		}
+		at++
+	}
+}
+
+// refusal puts an error into words.
+func (n *Node) refusal(c *change, err error) *gateway.MemberRefusal {
+	verb := map[gateway.ChangeKind]string{gateway.AddMember: "add", gateway.RemoveMember: "remove", gateway.ReplaceMember: "replace", gateway.UpdateMember: "update"}[c.Kind]
+	reason := err
+	for inner := errors.Unwrap(reason); inner != nil; inner = errors.Unwrap(reason) {
+		reason = inner
+	}
+	return &gateway.MemberRefusal{Status: 409, Message: fmt.Sprintf("cannot %s member %v: %v", verb, c.ID, reason)}
+}
+
+// followUp does, on the leader, what changes have left to be done: learners that keep
+// up get their vote, and whoever is replaced leaves.
+func (n *Node) followUp() {
+	if n.replica.Changing() {
+		return
+	}
+	for _, id := range n.replica.Steady() {
+		old := n.replaces(id)
+		switch {
+		case old == 0:
+			if n.proposeConf(replica.Change{Kind: replica.Promote, ID: id}) == nil {
+				return
+			}
+		case old == n.cfg.ID && len(n.replica.Voters()) > 1:
+			n.replica.HandOverOnce()
+			return
+		case old == n.cfg.ID: // there must be another to hand over to, first
+			if n.proposeConf(replica.Change{Kind: replica.Promote, ID: id}) == nil {
+				return
+			}
+		default:
+			err := n.proposeConf(replica.Change{Kind: replica.Replace, ID: id, Old: old}, store.Command{Op: store.OpDelete, Key: memberKey(old)})
+			if err == nil {
+				return
+			}
+		}
+	}
+	for _, id := range n.replica.Voters() {
+		if old := n.replaces(id); old != 0 {
+			_ = n.proposeRemoval(old, store.Command{Op: store.OpDelete, Key: memberKey(old)}) // refused, it is tried again
+			return
+		}
+	}
+}
+
+// isMember tells whether id belongs to the cluster.
+func (n *Node) isMember(id env.NodeID) bool {
+	g := n.replica.Group()
+	return slices.Contains(g.Voters, id) || slices.Contains(g.Learners, id)
+}
+
+// replaces is the member in whose place id was added and which is still there, or 0.
+func (n *Node) replaces(id env.NodeID) env.NodeID {
+	node, missing := n.View().Get(memberKey(id), false)
+	if missing != nil {
+		return 0
+	}
+	a, ok := attributesOf(node.Value)
+	if old := parseID(a.Replaces); ok && n.isMember(old) {
+		return old
+	}
+	return 0
+}
+
+// replacement is the member that was added in the place of old, or 0.
+func (n *Node) replacement(old env.NodeID) env.NodeID {
+	for _, m := range n.members() {
+		if n.replaces(m.ID) == old {
+			return m.ID
+		}
+	}
+	return 0
+}
+
+func overlap(a, b []string) bool {
+	return slices.ContainsFunc(a, func(x string) bool { return slices.Contains(b, x) })
+}
+
+// Messages about changes begin with changeMark, a version and what they are.
+const (
+	changeMark    = 0xc1
+	changeVersion = 1
+	changeAsked   = 1
+	changeRefused = 2
+)
+
+// encode gives the message that asks the leader for c.
+func (c *change) encode() []byte {
+	p := []byte{changeMark, changeVersion, changeAsked}
+	p = binary.AppendUvarint(p, c.id.Incarnation)
+	p = binary.AppendUvarint(p, c.id.Number)
+	p = binary.AppendUvarint(p, c.settled)
+	text, err := json.Marshal(c.MemberChange)
+	if err != nil { // numbers and strings always encode
+		panic(err)
+	}
+	return append(p, text...)
+}
+
+var errChange = errors.New("malformed change of members")
+
+// decodeChange reads a message about changes.
+func decodeChange(from env.NodeID, p []byte) (kind byte, c *change, text []byte, err error) {
+	if len(p) < 3 || p[0] != changeMark || p[1] != changeVersion {
+		return 0, nil, nil, errChange
+	}
+	kind, p = p[2], p[3:]
+	c = &change{id: store.ID{Node: from}}
+	for _, v := range []*uint64{&c.id.Incarnation, &c.id.Number, &c.settled} {
+		value, k := binary.Uvarint(p)
+		if k <= 0 {
+			return 0, nil, nil, errChange
+		}
+		*v, p = value, p[k:]
+	}
+	return kind, c, p, nil
+}
+
+// hearChange takes a change that another member asks for, or the refusal of one.
+func (n *Node) hearChange(from env.NodeID, p []byte) error {
+	kind, c, text, err := decodeChange(from, p)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case changeAsked:
+		if err := c.read(text); err != nil {
+			return err
+		}
+		if leader, _ := n.replica.Leader(); leader == n.cfg.ID {
+			n.takeChange(c)
+		}
+		return nil
+	case changeRefused:
+		no := &gateway.MemberRefusal{}
+		if err := json.Unmarshal(text, no); err != nil {
+			return err
+		}
+		if c.id.Incarnation == n.replica.Incarnation() {
+			n.refused(c.id.Number, no)
+		}
+		return nil
+	}
+	return errChange
+}
+
+// read fills in what is asked for, checked as the gateway checks it.
+func (c *change) read(text []byte) (err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	if err := d.Decode(&c.MemberChange); err != nil {
+		return err
+	}
+	if c.Kind < gateway.AddMember || c.Kind > gateway.ReplaceMember || (c.ID == 0) != (c.Kind == gateway.AddMember) {
+		return errChange
+	}
+	if c.Kind == gateway.RemoveMember || c.Kind == gateway.ReplaceMember && len(c.PeerURLs) == 0 {
+		c.PeerURLs = nil
+		return nil
+	}
+	c.PeerURLs, err = gateway.PeerURLs(c.PeerURLs)
+	return err
+}
+
+// sayNo tells whoever asked that a change was refused. A lost answer is given
+// again when the change is asked for again.
+func (n *Node) sayNo(c *change, no *gateway.MemberRefusal) {
+	if c.id.Node == n.cfg.ID {
+		n.refused(c.id.Number, no)
+		return
+	}
+	p := []byte{changeMark, changeVersion, changeRefused}
+	p = binary.AppendUvarint(p, c.id.Incarnation)
+	p = binary.AppendUvarint(p, c.id.Number)
+	p = binary.AppendUvarint(p, 0)
+	text, err := json.Marshal(no)
+	if err != nil {
+		panic(err)
+	}
+	n.replica.Send(c.id.Node, append(p, text...))
+}
+
+// refused ends one of this node's own changes.
+func (n *Node) refused(number uint64, no *gateway.MemberRefusal) {
+	c := n.commands.at(number)
+	if c == nil || c.change == nil {
+		return
+	}
+	n.commands.take(number)
+	n.outcomes = append(n.outcomes, outcome{func(store.Result) { c.refused(no) }, store.Result{}})
+}
+
+// farewell ends what waits on a member that was told that it is none any more. Its own
+// removal, if somebody asked for it here, has been carried out.
+func (n *Node) farewell() {
+	if n.left || !n.replica.Removed() {
+		return
+	}
+	n.left = true
+	q := &n.commands
+	for number := q.first; number < q.next; number++ {
+		if c := q.at(number); c != nil && c.change != nil && c.change.Kind == gateway.RemoveMember && c.change.ID == n.cfg.ID {
+			n.outcomes = append(n.outcomes, outcome{q.take(number).done, store.Result{}})
+		}
+	}
+	n.deliver()
+	n.failAll(causeRemoved)
+}
