@@ -27,6 +27,14 @@ const (
 	flagSame // number and settled; node and incarnation are those of the command before
 )
 
+// Marks beside the operation of an encoded command. Guarded by an index, that index
+// comes last; guarded by none, it is 0.
+const (
+	markGuard = 0x80
+	markFirst = 0x40
+	marks     = markGuard | markFirst
+)
+
 // commandMin is the fewest bytes of an encoded command.
 const commandMin = 5
 
@@ -60,7 +68,7 @@ func appendCommands(dst []byte, commands []Command) []byte {
 
 func appendCommand(dst []byte, c *Command, prev ID) []byte {
 	flags := c.flags(prev)
-	dst = append(dst, byte(c.Op), flags)
+	dst = append(dst, byte(c.Op)|c.mark(), flags)
 	dst = appendText(dst, c.Key)
 	dst = appendText(dst, c.Value)
 	if flags&flagTTL != 0 {
@@ -80,7 +88,21 @@ func appendCommand(dst []byte, c *Command, prev ID) []byte {
 		dst = binary.AppendUvarint(dst, c.ID.Number)
 		dst = binary.AppendVarint(dst, int64(c.ID.Number-c.Settled))
 	}
+	if c.Guarded && c.Guard != 0 {
+		dst = binary.AppendUvarint(dst, uint64(c.Guard))
+	}
 	return dst
+}
+
+func (c *Command) mark() byte {
+	switch {
+	case !c.Guarded:
+		return 0
+	case c.Guard == 0:
+		return markFirst
+	default:
+		return markGuard
+	}
 }
 
 func (c *Command) flags(prev ID) byte {
@@ -229,7 +251,8 @@ func (d *decoder) commands() []Command {
 }
 
 func (d *decoder) command(prev ID) Command {
-	c := Command{Op: Op(d.byte())}
+	op := d.byte()
+	c := Command{Op: Op(op &^ marks), Guarded: op&marks != 0}
 	flags := d.byte()
 	c.Key, c.Value = d.text(), d.text()
 	c.Dir = flags&flagDir != 0
@@ -254,6 +277,9 @@ func (d *decoder) command(prev ID) Command {
 	if flags&(flagID|flagSame) != 0 {
 		c.ID.Number = d.uvarint()
 		c.Settled = c.ID.Number - uint64(d.varint())
+	}
+	if op&markGuard != 0 {
+		c.Guard = Index(d.uvarint())
 	}
 	d.valid(&c)
 	return c

@@ -23,6 +23,10 @@ func anyCommand(t *rapid.T) Command {
 		PrevValue: rapid.StringN(0, 5, -1).Draw(t, "prevValue"),
 		PrevIndex: Index(rapid.Uint64().Draw(t, "prevIndex")),
 		Settled:   rapid.Uint64Range(0, 3).Draw(t, "settled"),
+		Guarded:   rapid.Bool().Draw(t, "guarded"),
+	}
+	if c.Guarded {
+		c.Guard = Index(rapid.Uint64().Draw(t, "guard"))
 	}
 	if c.HasTTL {
 		c.TTL = time.Duration(rapid.Int64().Draw(t, "ttl"))

@@ -25,6 +25,7 @@ func Load(r io.Reader) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load snapshot: at byte %d of the body: %w", frames.total-int64(len(frames.rest)), err)
 	}
+	s.guard = guardOf(s.root)
 	return s, nil
 }
 

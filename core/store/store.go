@@ -24,6 +24,7 @@ type Store struct {
 	sessions     sessions
 	sessionsEdit uint64
 	stats        Stats
+	guard        Index // when SecretKey last changed; 0 where there is none
 
 	edit   uint64 // pages and directories of this number may be changed in place
 	view   *View  // the view of the present state, if one was taken
@@ -128,6 +129,10 @@ func (s *Store) command(c *Command) Result {
 	if !s.admit(c) {
 		s.chain.word(1)
 		return Result{Copy: true, Index: s.index}
+	}
+	if c.Guarded && c.Guard != s.guard {
+		s.chain.word(2)
+		return Result{Stale: true, Index: s.index}
 	}
 	e, f := s.do(c)
 	s.count(c.Op, f.code == 0)
@@ -537,6 +542,12 @@ func (s *Store) record(action Action, key string, fresh, old *node, refresh bool
 	}
 	s.history = s.history.add(e)
 	s.chain.event(e)
+	if key == SecretKey {
+		if s.guard = s.index; removes(action) {
+			s.guard = 0
+		}
+		e.conceal()
+	}
 	if s.emit != nil {
 		s.emit(e)
 	}

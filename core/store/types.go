@@ -67,6 +67,10 @@ type Command struct {
 	// PrevValue and PrevIndex are the conditions; "" and 0 are not given.
 	PrevValue string
 	PrevIndex Index
+	// Guarded says that the command was judged when SecretKey had last changed at
+	// Guard (0: never). Where it has changed since, the command does nothing.
+	Guarded bool
+	Guard   Index
 }
 
 // Batch is what one entry of the log holds: commands that waited together, and
@@ -79,11 +83,12 @@ type Batch struct {
 }
 
 // Result is the outcome of one command: an event, an error, or neither for a
-// copy of a command that was applied before.
+// copy of a command that was applied before and for one whose guard is stale.
 type Result struct {
 	Event *Event
 	Err   *Error
 	Copy  bool
+	Stale bool
 	Index Index // the store's index right after the command
 }
 
