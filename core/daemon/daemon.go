@@ -1,17 +1,19 @@
 package daemon
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/keelson/keelson/core/bootstrap"
+	"github.com/keelson/keelson/core/discovery"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/node"
+	"github.com/keelson/keelson/core/proxy"
 )
 
 // Config is what a process is told at start.
@@ -20,6 +22,11 @@ type Config struct {
 	// Node is how a member behaves. Its Name, ID, Cluster, Members, Join and Fatal
 	// are filled in.
 	Node node.Config
+	// Proxy is how a proxy behaves. Its PeerURLs and ReadOnly are filled in.
+	Proxy proxy.Config
+	// Discovery is how a member serves discovery tokens. Without a Host, URLs of
+	// tokens begin with the first of the node's client URLs.
+	Discovery discovery.Options
 	// Fatal is called once when the process can do nothing more. Whoever drives the
 	// daemon drops it then.
 	Fatal func(error)
@@ -28,17 +35,22 @@ type Config struct {
 // Names of files.
 const (
 	identityFile = "identity"
+	admittedFile = "admitted"
 	memberDir    = "member"
 	proxyDir     = "proxy"
 )
 
 // Daemon is one process. Its methods are called on the loop.
 type Daemon struct {
-	cfg  Config
-	env  *env.Env
-	boot *bootstrap.Bootstrap // until it is known what the process is
-	id   *bootstrap.Identity
-	node *node.Node
+	cfg    Config
+	env    *env.Env
+	boot   *bootstrap.Bootstrap // until it is known what the process is
+	id     *bootstrap.Identity
+	node   *node.Node
+	proxy  *proxy.Proxy
+	tokens *discovery.Service
+	claims claims
+	heals  heals
 
 	writing bool // the identity
 	stopped bool
@@ -53,24 +65,64 @@ func Open(cfg Config, e *env.Env) (*Daemon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("daemon: list the data directory: %w", err)
 	}
+	d.remark(files)
 	log, proxy := within(files, memberDir), within(files, proxyDir)
 	if log && proxy {
-		return nil, errors.New("invalid datadir. Both member and proxy directories exist")
+		return nil, errors.New("invalid datadir. Both member and proxy directories exist.") //nolint:staticcheck // the original's words
+	}
+	if proxy {
+		return d, d.again()
 	}
 	if d.id, err = loadIdentity(e.Disk); err != nil {
 		return nil, err
 	}
+	if d.claims.admitted, err = loadAdmitted(e.Disk); err != nil {
+		return nil, err
+	}
+	if d.heals, err = loadHeals(e.Disk, files); err != nil {
+		return nil, err
+	}
+	if d.resumeHealing() {
+		return d, nil
+	}
 	switch {
+	case d.id == nil && log:
+		return nil, fmt.Errorf("%s holds a log, but %s is missing, which says whose: put it back, or clear the data directory and have the member replaced", memberDir, identityFile)
 	case d.id != nil && d.id.Begun && !log:
 		return nil, errLogLost(d.id)
-	case d.id != nil:
-		return d, d.open(e.Disk)
+	case d.id != nil && (log || !d.id.Waiting):
+		d.ignored()
+		return d, d.openOrHeal()
 	}
 	if err := cfg.Bootstrap.Check(); err != nil {
 		return nil, err
 	}
-	d.boot = bootstrap.Begin(cfg.Bootstrap, e, d.found)
+	prior := d.id
+	d.id = nil
+	d.boot = bootstrap.Begin(cfg.Bootstrap, prior, e, host{d})
 	return d, nil
+}
+
+// remark names what does not belong into the data directory.
+func (d *Daemon) remark(files []string) {
+	for _, f := range files {
+		top, _, _ := strings.Cut(f, "/")
+		switch top {
+		case identityFile, admittedFile, healFile, memberDir, proxyDir:
+		default:
+			d.env.Log.Log(env.Warn, "found an unknown file in the data directory; it is left alone", "name", f)
+		}
+	}
+}
+
+// ignored says which options have no effect, because the disk has decided.
+func (d *Daemon) ignored() {
+	b := &d.cfg.Bootstrap
+	for _, o := range []struct{ name, value string }{{"discovery", b.Discovery}, {"discovery-srv", b.DiscoverySRV}} {
+		if o.value != "" {
+			d.env.Log.Log(env.Warn, "--"+o.name+" is ignored: the data directory says what this machine is", o.name, o.value)
+		}
+	}
 }
 
 func within(files []string, directory string) bool {
@@ -82,48 +134,45 @@ func within(files []string, directory string) bool {
 	return false
 }
 
-// loadIdentity gives nil where none was written.
-func loadIdentity(d env.Disk) (*bootstrap.Identity, error) {
-	text, err := d.Load(identityFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	id := &bootstrap.Identity{}
-	if err := json.Unmarshal(bytes.TrimRight(text, "\x00"), id); err != nil {
-		return nil, fmt.Errorf("%s: %w", identityFile, err)
-	}
-	if id.ID == 0 {
-		return nil, fmt.Errorf("%s: names no member", identityFile)
-	}
-	return id, nil
+// host is the daemon as its bootstrap sees it.
+type host struct{ *Daemon }
+
+func (h host) Keep(note *bootstrap.Identity, then func()) { h.keep(note, then) }
+
+func (h host) Forget(then func()) {
+	h.env.Disk.Remove(identityFile, func(err error) {
+		switch {
+		case h.inert():
+		case err != nil:
+			h.die(fmt.Errorf("remove %s: %w", identityFile, err))
+		default:
+			then()
+		}
+	})
 }
 
-// errLogLost is the refusal of a member whose log is gone: with an empty one it
-// could vote against what it has acknowledged.
-func errLogLost(id *bootstrap.Identity) error {
-	return fmt.Errorf("%s says that this is member %v, which has taken part in its cluster, but there is no log in %s: put the log back, or clear the data directory and have the member replaced",
-		identityFile, id.ID, memberDir)
-}
-
-// found takes what the bootstrap came to.
-func (d *Daemon) found(o *bootstrap.Outcome, err error) {
+// Done takes what the bootstrap came to.
+func (h host) Done(o *bootstrap.Outcome, err error) {
+	d := h.Daemon
 	if d.inert() {
 		return
 	}
 	d.boot = nil
-	if err != nil {
+	switch {
+	case err != nil:
 		d.die(err)
-		return
-	}
-	d.id = o.Identity
-	d.keep(func() {
-		if err := d.open(nothing{d.env.Disk}); err != nil {
+	case o.Proxy != nil:
+		if err := d.pass(nothing{d.env.Disk}, o.Proxy); err != nil {
 			d.die(err)
 		}
-	})
+	default:
+		d.keep(o.Identity, func() {
+			d.id = o.Identity
+			if err := d.open(nothing{d.env.Disk}); err != nil {
+				d.die(err)
+			}
+		})
+	}
 }
 
 // nothing is a disk that holds nothing of a log yet: it is not read again after the
@@ -132,24 +181,8 @@ type nothing struct{ env.Disk }
 
 func (nothing) Names() ([]string, error) { return nil, nil }
 
-// keep writes the identity down and goes on with then.
-func (d *Daemon) keep(then func()) {
-	text, err := json.MarshalIndent(d.id, "", "\t")
-	if err != nil {
-		d.die(err)
-		return
-	}
-	d.writing = true
-	d.env.Disk.Replace(identityFile, bytes.NewReader(append(text, '\n')), func(err error) {
-		d.writing = false
-		switch {
-		case d.inert():
-		case err != nil:
-			d.die(fmt.Errorf("write %s: %w", identityFile, err))
-		default:
-			then()
-		}
-	})
+func (nothing) Load(name string) ([]byte, error) {
+	return nil, &fs.PathError{Op: "load", Path: name, Err: fs.ErrNotExist}
 }
 
 // open makes this process a member.
@@ -157,13 +190,42 @@ func (d *Daemon) open(disk env.Disk) error {
 	e := *d.env
 	e.Disk = env.In(disk, memberDir)
 	conf := d.cfg.Node
-	conf.Name, conf.Fatal = d.cfg.Bootstrap.Name, d.die
+	conf.Name, conf.Fatal = d.cfg.Bootstrap.Name, d.broken
 	conf.ID, conf.Cluster, conf.Members, conf.Join = d.id.ID, d.id.Cluster, d.id.Members, d.id.Join
+	d.env.Log.Log(env.Info, "starting as a member", "name", conf.Name, "id", conf.ID, "cluster", env.NodeID(conf.Cluster), "members", len(conf.Members))
 	n, err := node.Open(conf, &e)
 	if err != nil {
 		return err
 	}
 	d.node = n
+	o := d.cfg.Discovery
+	if o.Host == "" && len(conf.ClientURLs) > 0 {
+		o.Host = strings.TrimSuffix(conf.ClientURLs[0], "/")
+	}
+	d.tokens = discovery.New(n, d.env.Rand, o)
+	d.env.Clock.After(followEvery, d.follow)
+	d.recovered()
+	return nil
+}
+
+// again makes this process the proxy that it was.
+func (d *Daemon) again() error {
+	d.ignored()
+	return d.pass(d.env.Disk, &bootstrap.ProxyTo{ReadOnly: d.cfg.Bootstrap.Proxy == bootstrap.ReadOnly})
+}
+
+// pass makes this process a proxy.
+func (d *Daemon) pass(disk env.Disk, to *bootstrap.ProxyTo) error {
+	e := *d.env
+	e.Disk = env.In(disk, proxyDir)
+	conf := d.cfg.Proxy
+	conf.PeerURLs, conf.ReadOnly = to.PeerURLs, to.ReadOnly
+	d.env.Log.Log(env.Info, "starting as a proxy", "readonly", to.ReadOnly, "members", strings.Join(to.PeerURLs, ","))
+	p, err := proxy.Open(conf, &e)
+	if err != nil {
+		return err
+	}
+	d.proxy = p
 	return nil
 }
 
@@ -176,40 +238,105 @@ func (d *Daemon) Receive(from env.NodeID, frame []byte) {
 
 // Serve answers one request, as gateway.Mux.Serve does.
 func (d *Daemon) Serve(req *gateway.Request, r gateway.Responder) (cancel func()) {
-	if d.node != nil {
+	switch {
+	case req.Peer && isClaim(req.Path):
+		return d.claim(req, r)
+	case d.node != nil && d.tokens.Handles(req):
+		return d.tokens.Serve(req, r)
+	case d.node != nil:
 		return d.node.Serve(req, r)
+	case d.proxy != nil:
+		return d.proxy.Serve(req, r)
 	}
-	r.Reply(&gateway.Reply{Status: 503, Body: []byte(`{"message":"this server is looking for its cluster"}`)})
+	r.Reply(d.notYet(req))
 	return func() {}
+}
+
+// notYet is the answer of a process that is looking for its cluster.
+func (d *Daemon) notYet(req *gateway.Request) *gateway.Reply {
+	why := "stopping"
+	if d.boot != nil {
+		why = d.boot.Waiting()
+	}
+	if req.Path == "/health" {
+		return jsonReply(503, map[string]string{"health": "false", "reason": "this server is not a member yet: " + why})
+	}
+	return jsonReply(503, map[string]string{"message": "this server is not a member yet: " + why})
 }
 
 // Flush ends a turn.
 func (d *Daemon) Flush() {
-	if d.node == nil || d.inert() {
+	switch {
+	case d.inert():
+	case d.proxy != nil:
+		d.proxy.Flush()
+	case d.node != nil:
+		d.node.Flush()
+		if d.node != nil && !d.id.Begun && !d.writing && !d.inert() && d.node.Replica().Ready() {
+			begun := *d.id
+			begun.Begun = true
+			d.rewrite(&begun)
+		}
+	}
+}
+
+// followEvery is how often the members are compared with what is written down.
+const followEvery = time.Second
+
+// follow keeps the identity in step with the members, so that a restart finds those
+// that there are.
+func (d *Daemon) follow() {
+	if d.inert() || d.node == nil {
 		return
 	}
-	d.node.Flush()
-	if !d.id.Begun && !d.writing && !d.inert() && d.node.Replica().Ready() {
-		d.id.Begun = true
-		d.keep(func() {})
+	if d.id.Begun && !d.writing {
+		if now := d.node.Info().Members; !sameMembers(now, d.id.Members) && includes(now, d.id.ID) {
+			next := *d.id
+			next.Members = now
+			d.rewrite(&next)
+		}
 	}
+	d.env.Clock.After(followEvery, d.follow)
+}
+
+func includes(members []gateway.Member, id env.NodeID) bool {
+	return slices.ContainsFunc(members, func(m gateway.Member) bool { return m.ID == id })
+}
+
+// rewrite replaces the identity beside the node's work. A full disk is tried again.
+func (d *Daemon) rewrite(id *bootstrap.Identity) {
+	d.writing = true
+	d.env.Disk.Replace(identityFile, encode(id), func(err error) {
+		d.writing = false
+		switch {
+		case d.inert():
+		case errors.Is(err, env.ErrFull):
+		case err != nil:
+			d.die(fmt.Errorf("write %s: %w", identityFile, err))
+		default:
+			d.id = id
+		}
+	})
 }
 
 // Stop ends the process in order and calls done in this or a later turn. The driver
 // keeps calling the daemon until then.
 func (d *Daemon) Stop(done func()) {
-	if d.boot != nil {
-		d.boot.Stop()
-	}
-	if d.node == nil {
+	ended := func() {
 		d.stopped = true
 		done()
-		return
 	}
-	d.node.Stop(func() {
-		d.stopped = true
-		done()
-	})
+	switch {
+	case d.node != nil:
+		d.node.Stop(ended)
+	case d.proxy != nil:
+		d.proxy.Stop(ended)
+	default:
+		if d.boot != nil {
+			d.boot.Stop()
+		}
+		ended()
+	}
 }
 
 func (d *Daemon) die(err error) {
@@ -223,3 +350,14 @@ func (d *Daemon) inert() bool { return d.stopped || d.dead }
 
 // Member is the member that this process is, or nil.
 func (d *Daemon) Member() *node.Node { return d.node }
+
+// Proxy is the proxy that this process is, or nil.
+func (d *Daemon) Proxy() *proxy.Proxy { return d.proxy }
+
+// Waiting says what keeps this process from being something, or "".
+func (d *Daemon) Waiting() string {
+	if d.boot == nil {
+		return ""
+	}
+	return d.boot.Waiting()
+}

@@ -4,6 +4,12 @@
 // proxy, and only an empty one is asked about. Files are named as core/env has it:
 //
 //	identity        who this member is; written before its log begins and after
+//	admitted        to which lives of others this member has granted their places
 //	member/…        the log and snapshots of a member
 //	proxy/cluster   where a proxy has last seen the members
+//
+//	           ┌─ member/ ─────────────────────────────▶ member
+//	Open ──────┼─ proxy/ ──────────────────────────────▶ proxy
+//	           └─ neither ──▶ looking for its cluster ──▶ member or proxy
+//	                            (requests get 503)
 package daemon

@@ -39,5 +39,6 @@ const (
 	RemovalWithoutQuorum     Bug = 44 // removal takes the majority away: liveness
 	WipedMemberAccepted      Bug = 40 // founder without its log votes again: durability
 	ProxyResendsWrite        Bug = 42 // proxy sends a write again whose outcome is unknown: linearizability
+	MirrorSkipsGap           Bug = 49 // mirror goes on after a gap without a listing: mirror
 	DivergenceIgnored        Bug = 45 // states are compared and nobody looks: named and healed
 )

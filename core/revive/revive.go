@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/keelson/keelson/core/archive"
 	"github.com/keelson/keelson/core/bootstrap"
@@ -99,12 +100,11 @@ type Source interface {
 // log still says that the former members vote: the copy must be started with
 // --force-new-cluster.
 func Copy(src Source, member env.NodeID, cluster uint64) ([]wal.File, error) {
-	old, err := identity(src)
+	old, err := Identity(src)
 	if err != nil {
 		return nil, err
 	}
-	disk := env.In(readOnly{src}, "member")
-	_, rec, err := wal.Open(disk, calm{}, wal.Options{Cluster: old.Cluster, Node: old.ID})
+	rec, err := wal.Peek(Log(src), wal.Identity{Cluster: old.Cluster, Node: old.ID})
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +123,28 @@ func Copy(src Source, member env.NodeID, cluster uint64) ([]wal.File, error) {
 	return directory(fresh, log)
 }
 
-// identity reads who a data directory belongs to.
-func identity(src Source) (*bootstrap.Identity, error) {
+// Log gives the files of the log of a data directory.
+func Log(src Source) Source { return inside{src} }
+
+type inside struct{ Source }
+
+// Names lists the files of the log.
+func (i inside) Names() ([]string, error) {
+	all, err := i.Source.Names()
+	var names []string
+	for _, name := range all {
+		if rest, ok := strings.CutPrefix(name, memberDir); ok {
+			names = append(names, rest)
+		}
+	}
+	return names, err
+}
+
+// Load reads a file of the log.
+func (i inside) Load(name string) ([]byte, error) { return i.Source.Load(memberDir + name) }
+
+// Identity reads whose a data directory is.
+func Identity(src Source) (*bootstrap.Identity, error) {
 	text, err := src.Load(identityFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no file %q: this is not the data directory of a member", identityFile)
@@ -141,16 +161,3 @@ func identity(src Source) (*bootstrap.Identity, error) {
 
 // Fresh draws an ID that is not zero from eight random bytes.
 func Fresh(random [8]byte) uint64 { return binary.LittleEndian.Uint64(random[:]) | 1 }
-
-// readOnly is a disk whose writes go nowhere, for reading a log as its member would.
-type readOnly struct{ Source }
-
-func (readOnly) Append(string, []byte, func(error))       {}
-func (readOnly) Replace(string, io.WriterTo, func(error)) {}
-func (readOnly) Remove(string, func(error))               {}
-
-// calm takes no rare path.
-type calm struct{}
-
-func (calm) Chance(string) bool { return false }
-func (calm) Mark(string)        {}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/keelson/keelson/core/archive"
 	"github.com/keelson/keelson/core/bootstrap"
-	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/core/wal"
 )
@@ -61,9 +60,9 @@ func conf(name string) bootstrap.Config {
 
 // state opens a restored directory as its member would.
 func state(t *testing.T, d directoryOf) (*bootstrap.Identity, *wal.Recovered, *store.Store) {
-	id, err := identity(d)
+	id, err := Identity(d)
 	require.NoError(t, err)
-	_, rec, err := wal.Open(env.In(readOnly{d}, "member"), calm{}, wal.Options{Cluster: id.Cluster, Node: id.ID})
+	rec, err := wal.Peek(Log(d), wal.Identity{Cluster: id.Cluster, Node: id.ID})
 	require.NoError(t, err)
 	s, err := store.Load(bytes.NewReader(rec.Body))
 	require.NoError(t, err)
@@ -114,12 +113,12 @@ func TestCopy(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, before, src)
 	d := stored(t, files)
-	id, err := identity(d)
+	id, err := Identity(d)
 	require.NoError(t, err)
 	assert.EqualValues(t, 77, id.ID)
 	assert.EqualValues(t, 99, id.Cluster)
 	assert.Equal(t, "a", id.Members[0].Name)
-	_, rec, err := wal.Open(env.In(readOnly{d}, "member"), calm{}, wal.Options{Cluster: 99, Node: 77})
+	rec, err := wal.Peek(Log(d), wal.Identity{Cluster: 99, Node: 77})
 	require.NoError(t, err)
 	assert.Equal(t, "hard", string(rec.HardState))
 	assert.Equal(t, []wal.Entry{{Index: 2, Term: 1, Data: []byte("two")}}, rec.Entries)
