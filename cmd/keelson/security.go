@@ -25,9 +25,10 @@ type security struct {
 	dial           func(ctx context.Context, u *url.URL) (net.Conn, error) // to a member
 	admit          func(conn net.Conn, urls []string) error                // a member that calls
 	web            func(host string) *tls.Config                           // for requests to others
-	// welcome are the pages for those who have no certificate yet. Nil where
-	// nobody comes that far without one.
+	// welcome are the pages for those who have no certificate yet; stranger tells who
+	// that is. Nil where nobody comes that far without one.
 	welcome      map[string]http.Handler
+	stranger     func(net.Conn) bool
 	certificates func() []metrics.Certificate
 	close        func()
 }
@@ -46,6 +47,9 @@ func openSecurity(o *options.Serve, log realnet.Log) (*security, error) {
 		return nil, fmt.Errorf("certificates for members: %w", err)
 	}
 	if desk {
+		if o.ClientTLS.ClientCertAuth {
+			s.stranger = secure.IsStranger
+		}
 		s.welcome = map[string]http.Handler{authority.JoinPath: &authority.Desk{Dir: o.TLSDir, Log: log}}
 	}
 	s.clients = func(l net.Listener) net.Listener {

@@ -110,7 +110,7 @@ func judge(o *options.Serve) error {
 
 // open brings the daemon up from its data. The loop runs when it returns nil.
 func (p *server) open(o *options.Serve) (err error) {
-	p.metrics = metrics.New(metrics.Source{Node: p.figures, Peers: p.peers})
+	p.metrics = metrics.New(metrics.Source{Node: p.figures, Peers: p.peers, Certificates: p.security.certificates})
 	p.disk, err = disk.Open(o.DataDir, p.loop.Post, disk.Options{Observe: p.metrics.Write, Idle: p.loop.Idle, Apart: apart(o)})
 	if err != nil {
 		return err
@@ -125,6 +125,7 @@ func (p *server) open(o *options.Serve) (err error) {
 		Post: p.loop.Post, Serve: p.serve, Do: p.do, Log: p.log,
 		ReadDefaultLocal: o.Daemon.Node.ReadDefaultLocal, CORS: o.CORS,
 		Pages: pages(o, p.metrics), Observe: p.metrics.Request,
+		Stranger: p.security.stranger, Welcome: p.security.welcome,
 	})
 	p.http.SetMode(httpd.Starting)
 	opened := make(chan error, 1)
