@@ -203,7 +203,7 @@ func (d *Daemon) open(disk env.Disk) error {
 		o.Host = strings.TrimSuffix(conf.ClientURLs[0], "/")
 	}
 	d.tokens = discovery.New(n, d.env.Rand, o)
-	d.env.Clock.After(followEvery, d.follow)
+	d.env.Clock.After(followEvery, func() { d.follow(n) })
 	d.recovered()
 	return nil
 }
@@ -283,20 +283,18 @@ func (d *Daemon) Flush() {
 // followEvery is how often the members are compared with what is written down.
 const followEvery = time.Second
 
-// follow keeps the identity in step with the members, so that a restart finds those
-// that there are.
-func (d *Daemon) follow() {
-	if d.inert() || d.node == nil {
+// follow keeps the identity in step with the members that n knows, so that a restart
+// finds those that there are.
+func (d *Daemon) follow(n *node.Node) {
+	if d.inert() || d.node != n {
 		return
 	}
-	if d.id.Begun && !d.writing {
-		if now := d.node.Info().Members; !sameMembers(now, d.id.Members) && includes(now, d.id.ID) {
-			next := *d.id
-			next.Members = now
-			d.rewrite(&next)
-		}
+	if now := n.Info().Members; d.id.Begun && !d.writing && located(now) && includes(now, d.id.ID) && !sameMembers(now, d.id.Members) {
+		next := *d.id
+		next.Members = now
+		d.rewrite(&next)
 	}
-	d.env.Clock.After(followEvery, d.follow)
+	d.env.Clock.After(followEvery, func() { d.follow(n) })
 }
 
 func includes(members []gateway.Member, id env.NodeID) bool {

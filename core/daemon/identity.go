@@ -84,6 +84,11 @@ func (d *Daemon) keep(id *bootstrap.Identity, then func()) {
 	})
 }
 
+// located tells whether it is known of every member where it is.
+func located(members []gateway.Member) bool {
+	return len(members) > 0 && !slices.ContainsFunc(members, func(m gateway.Member) bool { return len(m.PeerURLs) == 0 })
+}
+
 // sameMembers compares what of members is worth writing down.
 func sameMembers(a, b []gateway.Member) bool {
 	return slices.EqualFunc(a, b, func(x, y gateway.Member) bool {
