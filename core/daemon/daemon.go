@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/bootstrap"
+	"github.com/keelson/keelson/core/control"
 	"github.com/keelson/keelson/core/discovery"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
+	"github.com/keelson/keelson/core/mirror"
 	"github.com/keelson/keelson/core/node"
 	"github.com/keelson/keelson/core/proxy"
 )
@@ -24,6 +26,8 @@ type Config struct {
 	Node node.Config
 	// Proxy is how a proxy behaves. Its PeerURLs and ReadOnly are filled in.
 	Proxy proxy.Config
+	// Mirror lists prefixes that a proxy keeps a copy of, for controllers: see View.
+	Mirror []string
 	// Discovery is how a member serves discovery tokens. Without a Host, URLs of
 	// tokens begin with the first of the node's client URLs.
 	Discovery discovery.Options
@@ -48,6 +52,7 @@ type Daemon struct {
 	id     *bootstrap.Identity
 	node   *node.Node
 	proxy  *proxy.Proxy
+	mirror *mirror.Mirror // of a proxy
 	tokens *discovery.Service
 	claims claims
 	heals  heals
@@ -226,7 +231,10 @@ func (d *Daemon) pass(disk env.Disk, to *bootstrap.ProxyTo) error {
 		return err
 	}
 	d.proxy = p
-	return nil
+	if len(d.cfg.Mirror) > 0 {
+		d.mirror, err = mirror.Open(mirror.Config{Prefixes: d.cfg.Mirror, Endpoints: p.Endpoints}, d.env)
+	}
+	return err
 }
 
 // Receive takes a frame that another node sent.
@@ -328,6 +336,9 @@ func (d *Daemon) Stop(done func()) {
 	case d.node != nil:
 		d.node.Stop(ended)
 	case d.proxy != nil:
+		if d.mirror != nil {
+			d.mirror.Stop()
+		}
 		d.proxy.Stop(ended)
 	default:
 		if d.boot != nil {
@@ -358,4 +369,19 @@ func (d *Daemon) Waiting() string {
 		return ""
 	}
 	return d.boot.Waiting()
+}
+
+// Mirror is what a proxy copies, or nil.
+func (d *Daemon) Mirror() *mirror.Mirror { return d.mirror }
+
+// View is what controllers read, or nil while nothing is known: a member's own state,
+// or what a proxy has copied of the members'.
+func (d *Daemon) View() control.View {
+	switch {
+	case d.node != nil:
+		return d.node.View()
+	case d.mirror != nil:
+		return d.mirror.View()
+	}
+	return nil
 }
