@@ -14,6 +14,20 @@ type Member struct {
 	Name       string   `json:"name"`
 	PeerURLs   []string `json:"peerURLs"`
 	ClientURLs []string `json:"clientURLs"` // empty until the member has started
+	// Learner says that it holds the log and does not vote yet.
+	Learner bool `json:"isLearner,omitempty"`
+}
+
+// Following is how far a member is, as the leader sees it.
+type Following struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	Votes    bool   `json:"votes"`
+	State    string `json:"state"`
+	Match    uint64 `json:"match"`  // the last entry of the log that it is known to hold
+	Behind   uint64 `json:"behind"` // entries
+	Replaces string `json:"replaces,omitempty"`
+	Waits    string `json:"waits,omitempty"` // why it does not vote yet
 }
 
 // Members is the membership side of a cluster. All errors are a *MemberError
@@ -59,6 +73,34 @@ func (m *Members) Remove(ctx context.Context, id string) error {
 // Update replaces the peer URLs of a member.
 func (m *Members) Update(ctx context.Context, id string, peerURLs ...string) error {
 	return m.do(ctx, withURLs("PUT", memberPath(id), peerURLs), 204, nil)
+}
+
+// Replace adds a member in the place of another, named by its ID or name, which leaves
+// when the new one has caught up. Without peer URLs it is found where the old one was.
+func (m *Members) Replace(ctx context.Context, member string, peerURLs ...string) (*Member, error) {
+	var added Member
+	if err := m.do(ctx, withURLs("POST", memberPath(member)+"/replace", peerURLs), 201, &added); err != nil {
+		return nil, err
+	}
+	return &added, nil
+}
+
+// Following asks the leader how far the other members are.
+func (m *Members) Following(ctx context.Context) ([]Following, error) {
+	leader, err := m.Leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(leader.ClientURLs) == 0 {
+		return nil, fmt.Errorf("client: the leader %s says no address for clients", leader.ID)
+	}
+	o := m.c.o
+	o.Endpoints = leader.ClientURLs
+	var page struct {
+		Members []Following `json:"members"`
+	}
+	err = New(m.c.doer, o).Members().do(ctx, &call{method: "GET", path: "/v2/stats/members"}, 200, &page)
+	return page.Members, err
 }
 
 // Health asks one endpoint, and no other, whether it is healthy. An error says

@@ -18,6 +18,18 @@ type Membership interface {
 	// ChangeMembers has a change carried out by whoever leads. Done is called once,
 	// at the latest when the backend's time limit for requests has passed.
 	ChangeMembers(c MemberChange, done func(MemberOutcome))
+	// Following tells, on the leader, how far the other members are, by ID.
+	Following() []Following
+}
+
+// Following is how far one member is, as its leader sees it.
+type Following struct {
+	Member
+	Match    uint64     // the last entry of the log that it is known to hold
+	Behind   uint64     // entries
+	State    string     // "replicating", "receives the state" or "not heard of"
+	Replaces env.NodeID // in whose place it was added, if that one is still there
+	Waits    string     // why it does not vote yet
 }
 
 // ChangeKind is what a change of the members does.
@@ -217,4 +229,38 @@ func (m *Mux) changed(kind ChangeKind, o *MemberOutcome) *Reply {
 // unknownChange is the answer where nobody knows whether a change happened.
 func unknownChange(info *Info, cause string) *Reply {
 	return membersReply(info, 500, message("Internal Server Error: "+cause+": outcome unknown, see the list of members"))
+}
+
+// followingReply is the page about how far members are.
+func (m *Mux) followingReply(info *Info) *Reply {
+	b, ok := m.b.(Membership)
+	if info.Role != Leader || !ok {
+		return jsonReply(403, message("not current leader"))
+	}
+	type row struct {
+		ID       string `json:"id"`
+		Name     string `json:"name"`
+		Votes    bool   `json:"votes"`
+		State    string `json:"state"`
+		Match    uint64 `json:"match"`
+		Behind   uint64 `json:"behind"`
+		Replaces string `json:"replaces,omitempty"`
+		Waits    string `json:"waits,omitempty"`
+	}
+	page := struct {
+		Leader  string `json:"leader"`
+		Members []row  `json:"members"`
+	}{info.Self.String(), []row{}}
+	for _, f := range b.Following() {
+		r := row{ID: f.ID.String(), Name: f.Name, Votes: !f.Learner, State: f.State, Match: f.Match, Behind: f.Behind, Waits: f.Waits}
+		if f.Replaces != 0 {
+			r.Replaces = f.Replaces.String()
+		}
+		page.Members = append(page.Members, r)
+	}
+	text, err := json.Marshal(page)
+	if err != nil { // numbers and strings always encode
+		panic(err)
+	}
+	return jsonReply(200, text)
 }

@@ -62,6 +62,23 @@ func TestMemberChanges(t *testing.T) {
 	}
 }
 
+func (g *group) Following() []Following {
+	return []Following{
+		{Member: Member{ID: 0x1f, Name: "rb"}, Match: 12, State: "replicating"},
+		{Member: Member{ID: 0xff, Learner: true}, State: "not heard of", Behind: 12, Replaces: 0x1f, Waits: "it has not been heard of"},
+	}
+}
+
+func TestFollowing(t *testing.T) {
+	g := &group{fake: newFake()}
+	assert.JSONEq(t, `{"leader":"ac7c97ef0ec193b0","members":[
+		{"id":"1f","name":"rb","votes":true,"state":"replicating","match":12,"behind":0},
+		{"id":"ff","name":"","votes":false,"state":"not heard of","match":0,"behind":12,"replaces":"1f","waits":"it has not been heard of"}]}`,
+		string(g.ask("GET /v2/stats/members", "", "", false).Body))
+	g.info.Role = Follower
+	assert.Equal(t, 403, g.ask("GET /v2/stats/members", "", "", false).Status)
+}
+
 func (g *group) ask(request, kind, body string, peer bool) *Reply {
 	method, path, _ := strings.Cut(request, " ")
 	r := &reader{room: -1}

@@ -33,6 +33,8 @@ func (m *Mux) page(op *Operation) *Reply {
 		return jsonReply(200, m.appendStoreStats(nil, info))
 	case KindStatsSelf:
 		return jsonReply(200, appendSelfStats(nil, info, m.counted()))
+	case KindStatsMembers:
+		return m.followingReply(info)
 	case KindStatsLeader:
 		return leaderStats(info, m.counted())
 	default:

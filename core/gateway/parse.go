@@ -26,6 +26,7 @@ const (
 	KindStatsStore
 	KindStatsSelf
 	KindStatsLeader
+	KindStatsMembers
 	KindVersion
 	KindHealth
 	KindPeerMembers // the list as other members ask for it
@@ -123,6 +124,7 @@ var pages = [...]page{
 	{"/v2/stats/store", KindStatsStore, "GET", "how often each operation succeeded and failed"},
 	{"/v2/stats/self", KindStatsSelf, "GET", "this member's role and leader"},
 	{"/v2/stats/leader", KindStatsLeader, "GET", "how the followers keep up, on the leader"},
+	{"/v2/stats/members", KindStatsMembers, "GET", "how far the other members are and what keeps them from voting, on the leader"},
 	{"/version", KindVersion, "GET", "the API level and this server's version"},
 	{"/v2/snapshot", KindSnapshot, "GET", "a backup of all keys; `quorum=false` takes this member's own state"},
 	{"/v2/mirror", KindMirror, "GET", "what keeps a copy of some prefixes up to date"},

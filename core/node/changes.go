@@ -293,6 +293,46 @@ func (n *Node) followUp() {
 	}
 }
 
+// Following tells how far the other members are; see gateway.Membership.
+func (n *Node) Following() (list []gateway.Following) {
+	applied, steady := n.replica.Applied(), n.replica.Steady()
+	for _, p := range n.replica.Progress() {
+		f := gateway.Following{Member: n.member(p.ID), Match: p.Match, Behind: applied - min(applied, p.Match), State: "replicating", Replaces: n.replaces(p.ID)}
+		f.Learner = p.Learner
+		switch {
+		case !p.Active:
+			f.State = "not heard of"
+		case p.Snapshot:
+			f.State = "receives the state"
+		}
+		if p.Learner {
+			f.Waits = n.waitsFor(p, slices.Contains(steady, p.ID))
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// waitsFor says what keeps a learner from voting.
+func (n *Node) waitsFor(p replica.Progress, steady bool) string {
+	switch {
+	case !p.Active:
+		return "it has not been heard of: start it, or remove it"
+	case p.Snapshot:
+		return "it receives the state"
+	case !steady:
+		return "it has to keep up with the leader for a while"
+	}
+	err := n.replica.MayChange(replica.Change{Kind: replica.Promote, ID: p.ID})
+	if old := n.replaces(p.ID); old != 0 {
+		err = n.replica.MayChange(replica.Change{Kind: replica.Replace, ID: p.ID, Old: old})
+	}
+	if err == nil {
+		return "it gets its vote now"
+	}
+	return "it gets its vote as soon as possible: " + err.Error()
+}
+
 // isMember tells whether id belongs to the cluster.
 func (n *Node) isMember(id env.NodeID) bool {
 	g := n.replica.Group()

@@ -21,7 +21,7 @@ func save() *cli.Command {
 		ArgsUsage: "FILE",
 		Description: "The backup holds every write that was acknowledged before the command began. It is\n" +
 			"checked as it arrives, written beside FILE and given its name when it is whole.",
-		Flags: append(connectionFlags(),
+		Flags: append(tool.ConnectionFlags(),
 			&cli.BoolFlag{Name: "local", Usage: "take what one member has, even if no majority is left"}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			name, err := file(c)
@@ -32,7 +32,7 @@ func save() *cli.Command {
 			if err != nil {
 				return err
 			}
-			cl, end, err := connect(ctx, c)
+			cl, end, err := tool.Dial(ctx, c)
 			if err != nil {
 				return err
 			}
