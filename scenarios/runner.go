@@ -7,12 +7,15 @@ package scenarios
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/keelson/keelson/cmd/cli/tool"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/lock"
 	"github.com/keelson/keelson/core/node"
@@ -21,6 +24,8 @@ import (
 	"github.com/keelson/keelson/scenarios/script"
 	"github.com/keelson/keelson/sim"
 )
+
+var errInUse = errors.New("a daemon uses it: stop it first")
 
 // commandMax bounds one command line in virtual time.
 const commandMax = 5 * time.Minute
@@ -36,7 +41,7 @@ type Result struct {
 
 // Run carries out a scenario. The process must have called sim.Deterministic.
 func Run(f *script.File) *Result {
-	r := &runner{file: f, jobs: map[string]*job{}}
+	r := &runner{file: f, jobs: map[string]*job{}, shared: tool.Memory{}}
 	defer r.close()
 	if err := known(f); err != nil {
 		return r.result(err)
@@ -52,27 +57,17 @@ func Run(f *script.File) *Result {
 // known finds names that nothing answers to, before anything runs: a mistake in
 // the last line should not cost the minutes before it.
 func known(f *script.File) error {
-	machines := 0
 	for _, s := range f.Statements() {
 		var err error
 		switch d := s.Do.(type) {
-		case *script.Cluster:
-			machines = d.Machines
 		case *script.Command:
 			if tools[d.Args[0]] == nil {
-				err = fmt.Errorf("%s is no command of a scenario: want etcdctl, locksmithctl or curl", d.Args[0])
+				err = fmt.Errorf("%s is no command of a scenario: want %s", d.Args[0], strings.Join(slices.Sorted(maps.Keys(tools)), ", "))
 			}
 		case *script.Workload:
 			err = oneOf("workload", d.Name, chaos.WorkloadNames())
 		case *script.Fault:
 			err = oneOf("family of faults", d.Family, chaos.FamilyNames())
-		}
-		for _, name := range script.Machines(s.Do) {
-			if n, number := strings.CutPrefix(name, "n"); number && err == nil {
-				if i, _ := strconv.Atoi(n); i > machines {
-					err = fmt.Errorf("there is no %s: the cluster has %d machines", name, machines)
-				}
-			}
 		}
 		if err != nil {
 			return &script.Error{File: f.Name, Line: s.Line, Err: err}
@@ -93,6 +88,8 @@ type runner struct {
 	cluster *sim.Cluster
 	cuts    []*sim.Cut
 	jobs    map[string]*job // commands in the background, by name
+	shared  tool.Memory     // files that all machines see
+	last    string          // the last line that a command printed
 	load    *chaos.Load
 	rotten  map[env.NodeID]bool // machines whose disks were damaged
 	count   int                 // of commands, to name their coroutines
@@ -147,6 +144,14 @@ func (r *runner) do(s *script.Statement) error {
 	switch d := s.Do.(type) {
 	case *script.Cluster:
 		return r.start(d)
+	case *script.Machine:
+		return r.machineMade(d)
+	case *script.Restart:
+		return r.restart(d)
+	case *script.Focus:
+		return r.focusOn(d)
+	case *script.Zone:
+		return r.zone(d)
 	case *script.Command:
 		return r.command(s, d)
 	case *script.Read:
@@ -161,7 +166,7 @@ func (r *runner) do(s *script.Statement) error {
 		})
 	case *script.Kill:
 		return r.each(d.Who, (*sim.Machine).Kill)
-	case *script.Start:
+	case *script.Begin:
 		return r.each(d.Who, (*sim.Machine).Start)
 	case *script.Stop:
 		return r.stop(d)
@@ -221,6 +226,9 @@ func (r *runner) start(d *script.Cluster) error {
 		},
 	})
 	r.watch()
+	if d.Machines == 0 {
+		return nil
+	}
 	if r.cluster.AwaitLeader(script.UntilDefault) == nil {
 		return fmt.Errorf("no leader within %v%s", script.UntilDefault, r.picture())
 	}
@@ -354,6 +362,9 @@ func (r *runner) disk(d *script.Disk) error {
 		return err
 	}
 	disk := m.Disk()
+	if d.What == "wipe" && m.Up() {
+		return fmt.Errorf("the daemon of %s uses its disk: stop it or cut its power first", m.Name())
+	}
 	switch d.What {
 	case "stall":
 		disk.Stall(d.Value)
@@ -461,6 +472,13 @@ func (r *runner) holds(c script.Condition) bool {
 		return r.holders(c.Max)
 	case "holds":
 		return r.holder(c.Who)
+	case "is":
+		return r.role(c.Who, c.Value)
+	case "refuses":
+		return r.refuses(c.Who, c.Value)
+	case "members":
+		n := r.leading()
+		return n != nil && len(n.Status().Voters) == c.Max
 	case "workload-done":
 		return r.load.Done()
 	}
@@ -543,13 +561,21 @@ func (r *runner) picture() string {
 		case !m.Up():
 			fmt.Fprintf(&b, " %s is down%s;", m.Name(), lastExit(m))
 		case n == nil:
-			fmt.Fprintf(&b, " %s is no member;", m.Name())
+			fmt.Fprintf(&b, " %s is no member%s;", m.Name(), waits(m))
 		default:
 			s := n.Status()
 			fmt.Fprintf(&b, " %s follows %s in term %d, applied %d;", m.Name(), r.nameOf(s.Leader), s.Term, s.Applied)
 		}
 	}
 	return strings.TrimSuffix(b.String(), ";")
+}
+
+// waits says what keeps a daemon from being something.
+func waits(m *sim.Machine) string {
+	if d := sim.DaemonOf(m); d != nil && d.Waiting() != "" {
+		return " yet: " + d.Waiting()
+	}
+	return ""
 }
 
 // nameOf is the machine of a member, or its ID.

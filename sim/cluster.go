@@ -37,6 +37,7 @@ type Cluster struct {
 	founded string // initial-cluster of the founders
 	focus   *Machine
 	confs   map[*Machine]daemon.Config
+	faulty  map[*Machine]error // configurations that no daemon understands
 	roles   map[*Machine]role
 }
 
@@ -50,7 +51,7 @@ type role struct {
 func NewCluster(seed uint64, n int, o ClusterOptions) *Cluster {
 	c := &Cluster{
 		World: NewWorld(seed, o.Options), opts: o,
-		confs: make(map[*Machine]daemon.Config), roles: make(map[*Machine]role),
+		confs: make(map[*Machine]daemon.Config), faulty: make(map[*Machine]error), roles: make(map[*Machine]role),
 	}
 	c.opts.Restart = cmp.Or(c.opts.Restart, time.Second)
 	var list []string
@@ -100,12 +101,22 @@ func (c *Cluster) Configure(m *Machine, conf daemon.Config) {
 	}
 	conf.Node.Version = cmp.Or(conf.Node.Version, "sim")
 	c.confs[m] = conf
+	delete(c.faulty, m)
 }
+
+// Misconfigure has every start of a machine's daemon end with err.
+func (c *Cluster) Misconfigure(m *Machine, err error) { c.faulty[m] = err }
+
+// Misconfigured says that no daemon understands what a machine's is told.
+func (c *Cluster) Misconfigured(m *Machine) bool { return c.faulty[m] != nil }
 
 // Founded is the founders' list, as initial-cluster has it.
 func (c *Cluster) Founded() string { return c.founded }
 
 func (c *Cluster) open(m *Machine, e *env.Env) (Node, error) {
+	if err := c.faulty[m]; err != nil {
+		return nil, err
+	}
 	conf := c.confs[m]
 	conf.Fatal = m.Fatal
 	if c.opts.Config != nil {
@@ -180,6 +191,12 @@ func DaemonOf(m *Machine) *daemon.Daemon {
 // Focus says which machine's cluster the others of these methods speak of. At first
 // it is that of the first machine.
 func (c *Cluster) Focus(m *Machine) { c.focus = m }
+
+// ClusterOf is the cluster that a machine was last seen in as a member; 0: none.
+func (c *Cluster) ClusterOf(m *Machine) uint64 { return c.roles[m].cluster }
+
+// Focused is the cluster of the machine of Focus; 0: not known yet.
+func (c *Cluster) Focused() uint64 { return c.roles[c.focus].cluster }
 
 // Inside says that a machine was last seen as a part of the cluster of Focus.
 func (c *Cluster) Inside(m *Machine) bool {

@@ -270,6 +270,12 @@ func (d *Disk) Image() *Image {
 	return i
 }
 
+// Put sets one file of an image.
+func (i *Image) Put(name string, content []byte) { i.files[name] = bytes.Clone(content) }
+
+// Remove takes one file out of an image.
+func (i *Image) Remove(name string) { delete(i.files, name) }
+
 // Restore puts an image back, durably, in place of all there is. The process
 // must be down. Any machine's disk will do.
 func (d *Disk) Restore(i *Image) {

@@ -17,6 +17,7 @@ import (
 // oracles that look after every turn.
 type Load struct {
 	run     *run
+	recs    map[uint64]*linearizability.Recorder // by cluster
 	benches []*bench
 	faults  []*fault.Runner
 	clients int // of Doer; they count down from -2, workloads' clients up from 1
@@ -30,13 +31,23 @@ func Attach(c *sim.Cluster, damaged func(env.NodeID) bool) *Load {
 	for _, m := range c.Machines() {
 		s.names = append(s.names, m.Name())
 	}
-	l := &Load{run: &run{settings: s, c: c}}
-	l.run.rec = linearizability.NewRecorder(func() int64 { return int64(c.Now()) })
+	l := &Load{run: &run{settings: s, c: c}, recs: map[uint64]*linearizability.Recorder{}}
 	l.run.always = check.Watch(c, check.Options{
-		Applied: func(m *sim.Machine, e *store.Event) string { return l.run.rec.Applied(m.Name(), e) },
+		Applied: func(m *sim.Machine, e *store.Event) string { return l.of(c.ClusterOf(m)).Applied(m.Name(), e) },
 		Damaged: func(id env.NodeID) bool { return damaged(id) || l.damaged(id) },
+		Removed: func(id env.NodeID) bool { return !c.IsMember(c.Machine(id)) },
 	})
 	return l
+}
+
+// of gives the recorder of a cluster.
+func (l *Load) of(cluster uint64) *linearizability.Recorder {
+	rec := l.recs[cluster]
+	if rec == nil {
+		rec = linearizability.NewRecorder(func() int64 { return int64(l.run.c.Now()) })
+		l.recs[cluster] = rec
+	}
+	return rec
 }
 
 func (l *Load) damaged(id env.NodeID) bool {
@@ -59,6 +70,7 @@ func (l *Load) Start(name string, clients int, d time.Duration) error {
 		}
 		s := *l.run.settings
 		s.clients, s.loads, s.Rate = clients, []Workload{w}, perClient*float64(clients)
+		l.run.rec = l.of(l.run.c.Focused())
 		r := *l.run
 		r.settings = &s
 		b := newBench(&r)
@@ -107,7 +119,7 @@ func (l *Load) Done() bool {
 }
 
 // Check reads everything once more and holds the whole history to the promises.
-// It needs a cluster with a leader.
+// It needs a cluster with a leader. Workloads in several clusters are not provided for.
 func (l *Load) Check() error {
 	if len(l.benches) == 0 {
 		return nil
@@ -147,5 +159,5 @@ func FamilyNames() []string {
 // account together with the workloads.
 func (l *Load) Doer(p *sim.Proc) client.Doer {
 	l.clients++
-	return l.run.rec.Doer(-1-l.clients, p)
+	return l.of(l.run.c.Focused()).Doer(-1-l.clients, p)
 }

@@ -90,7 +90,12 @@ func (r *run) open() {
 	r.rec = linearizability.NewRecorder(func() int64 { return int64(r.c.Now()) })
 	r.faults = r.Plan.Run(r.c, fault.Settings{Link: r.link, Disk: r.disk, Restart: r.restart})
 	r.always = check.Watch(r.c, check.Options{
-		Applied: func(m *sim.Machine, e *store.Event) string { return r.rec.Applied(m.Name(), e) },
+		Applied: func(m *sim.Machine, e *store.Event) string {
+			if !r.c.Inside(m) {
+				return ""
+			}
+			return r.rec.Applied(m.Name(), e)
+		},
 		Damaged: func(id env.NodeID) bool { return r.faults.Damaged[id] },
 		Removed: func(id env.NodeID) bool { return r.faults.Removed[id] },
 		Stalled: func(id env.NodeID) (time.Duration, bool) {

@@ -8,6 +8,7 @@ package script
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -87,6 +88,35 @@ func (f *File) check() error {
 	}
 	if len(f.Statements()) == 0 {
 		return &Error{File: f.Name, Line: 1, Err: fmt.Errorf("a scenario begins with: %s", usage("cluster"))}
+	}
+	return f.checkMachines()
+}
+
+// checkMachines holds each name of a machine to the machines that there are by then.
+func (f *File) checkMachines() error {
+	known := []string{"all", "leader", "follower"}
+	for _, s := range f.Statements() {
+		var err error
+		switch d := s.Do.(type) {
+		case *Cluster:
+			for i := 1; i <= d.Machines; i++ {
+				known = append(known, fmt.Sprint("n", i))
+			}
+		case *Machine:
+			if slices.Contains(known, d.Name) {
+				err = fmt.Errorf("machine: there is a %s already", d.Name)
+			}
+			known = append(known, d.Name)
+		}
+		for _, name := range Machines(s.Do) {
+			if !slices.Contains(known, name) {
+				word, _, _ := strings.Cut(s.Text, " ")
+				err = fmt.Errorf("%s: %w", word, noMachine(name))
+			}
+		}
+		if err != nil {
+			return &Error{File: f.Name, Line: s.Line, Err: err}
+		}
 	}
 	return nil
 }

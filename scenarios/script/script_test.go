@@ -67,12 +67,19 @@ func TestMistakesAreNamedWithTheirLine(t *testing.T) {
 		{"advance 3s", "a:1: a scenario begins with: cluster N"},
 		{"cluster 3\ncluster 3", "a:2: cluster: there is one cluster"},
 		{"cluster", "a:1: cluster: the number of machines is missing; usage: cluster N"},
-		{"cluster 30", `a:1: cluster: "30" machines: want 1 to 9`},
+		{"cluster 30", `a:1: cluster: "30" machines: want 0 to 9`},
 		{"cluster 3 sed=4", `unknown option "sed"`},
 		{"cluster 3\n\nexplode n1", `a:3: "explode" is no statement; known are: $, cluster`},
 		{"cluster 3\npower up n1", "a:2: power: want on or off"},
 		{"cluster 3\npower off", "a:2: power: a machine is missing"},
 		{"cluster 3\npower off m1", `"m1" is no machine`},
+		{"cluster 1\npower off n2", `a:2: power: "n2" is no machine`},
+		{"cluster 1\nmachine N2", "a:2: machine: want a name of small letters"},
+		{"cluster 1\nmachine n1 --proxy on", "a:2: machine: there is a n1 already"},
+		{"cluster 1\nmachine a address=here", "address=here: want an address such as"},
+		{"cluster 1\nrestart a\nmachine a", `a:2: restart: "a" is no machine`},
+		{"cluster 1\ndns srv _x._tcp.example.com a", `dns: "a": want HOST:PORT`},
+		{"cluster 1\ndns mx example.com", "want srv, a, slow, fails or works"},
 		{"cluster 3\nadvance soon", `"soon" is no duration`},
 		{"cluster 3\npartition n1 n2", "want at least two groups"},
 		{"cluster 3\npartition n1 | ", "a group is empty"},
@@ -91,6 +98,17 @@ func TestMistakesAreNamedWithTheirLine(t *testing.T) {
 			assert.Contains(t, err.Error(), c.want, c.text)
 		}
 	}
+}
+
+func TestHowADaemonIsStarted(t *testing.T) {
+	f, err := script.Parse("a", "cluster 0\nmachine core-01 address=172.16.8.101 ETCD_PROXY=off -name=\"core-01\" --discovery http://d/1\nrestart core-01\nuntil core-01 refuses \"data dir\"\n")
+	require.NoError(t, err)
+	list := f.Statements()
+	assert.Equal(t, &script.Machine{Name: "core-01", Address: "172.16.8.101", Start: script.Start{
+		Environ: []string{"ETCD_PROXY=off"}, Flags: []string{"-name=core-01", "--discovery", "http://d/1"},
+	}}, list[1].Do)
+	assert.Equal(t, &script.Restart{Who: "core-01", Start: script.Start{Environ: []string{}}}, list[2].Do)
+	assert.Equal(t, &script.Until{Condition: script.Condition{What: "refuses", Who: "core-01", Value: "data dir"}, Within: script.UntilDefault}, list[3].Do)
 }
 
 func FuzzParse(f *testing.F) {

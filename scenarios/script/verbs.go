@@ -2,20 +2,45 @@ package script
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// The statements. Machines are given as written: n1, n2, …, leader, follower
-// (the first machine that follows a leader), or all.
+// The statements. Machines are given as written: n1, n2, …, the names of machine
+// statements, leader, follower (the first machine that follows a leader), or all.
 type (
 	// Cluster makes the machines and starts them.
 	Cluster struct {
 		Machines int
 		Seed     uint64
 		Options  map[string]string
+	}
+	// Machine makes a machine and starts its daemon with a command line.
+	Machine struct {
+		Name    string
+		Address string // "" is the next free one
+		Start
+	}
+	// Restart ends the daemon in an orderly way, if it runs, and starts it again.
+	Restart struct {
+		Who string
+		// As says that Start replaces what the daemon was started with before.
+		As bool
+		Start
+	}
+	// Start is how a daemon is started: NAME=value and flags.
+	Start struct{ Environ, Flags []string }
+	// Focus says whose cluster the conditions speak of.
+	Focus struct{ Who string }
+	// Zone changes the domain name system.
+	Zone struct {
+		What    string   // srv, a, slow, fails, works
+		Name    string   // of the record
+		Records []string // HOST:PORT of srv, addresses of a
+		Slow    time.Duration
 	}
 	// Command runs a command line, on any machine (At empty) or as a client of
 	// one. Background names a command that goes on beside the scenario.
@@ -33,8 +58,8 @@ type (
 	}
 	// Kill ends the daemon at once; what it wrote stays with the kernel.
 	Kill struct{ Who []string }
-	// Start starts the daemon again.
-	Start struct{ Who []string }
+	// Begin starts the daemon again.
+	Begin struct{ Who []string }
 	// Stop ends the daemon in an orderly way.
 	Stop struct{ Who []string }
 	// Pause stops the daemon from running, as SIGSTOP does; Resume lets it go on.
@@ -107,10 +132,14 @@ const UntilDefault = 60 * time.Second
 // reference page.
 func Verbs() []Verb {
 	return []Verb{
-		{"cluster", "cluster N [seed=S] [option=value …]", "Make N machines, n1 to nN, start them and wait for a leader. It must be the first statement. Options: snapshot-entries=N, read-default=local|linearizable.", parseCluster},
+		{"cluster", "cluster N [seed=S] [option=value …]", "Make N machines, n1 to nN, start them as the founders of a cluster and wait for a leader. It must be the first statement. With 0 there are only those of machine statements. Options: snapshot-entries=N, read-default=local|linearizable.", parseCluster},
+		{"machine", "machine NAME [address=A] [VARIABLE=value …] [FLAG …]", "Make a machine and start keelson serve on it with that environment and those flags. Unless they say otherwise its name is NAME and its URLs are http://NAME:2380 and http://NAME:2379. The first machine of a world without founders is the one of focus.", parseMachine},
+		{"restart", "restart MACHINE [VARIABLE=value …] [FLAG …]", "Stop the daemon in an orderly way, if it runs, and start it, with another environment and other flags if there are any.", parseRestart},
+		{"focus", "focus MACHINE", "Conditions and commands without a machine speak of this machine's cluster from here on. At first it is that of n1.", parseFocus},
+		{"dns", "dns srv NAME HOST:PORT… | a HOST ADDRESS… | slow DURATION | fails | works", "Set records of the domain name system (none removes them), make it slow, or have every question fail. Names of machines are always known.", parseZone},
 		{"power", "power off|on MACHINE…|all", "Cut the power (what was not synced is lost, in any subset) or restore it and start the daemon.", parsePower},
 		{"kill", "kill MACHINE…|all", "Kill the daemon; what it wrote stays with the kernel.", who(func(w []string) any { return &Kill{w} })},
-		{"start", "start MACHINE…|all", "Start a daemon that was killed or stopped.", who(func(w []string) any { return &Start{w} })},
+		{"start", "start MACHINE…|all", "Start a daemon that was killed or stopped.", who(func(w []string) any { return &Begin{w} })},
 		{"stop", "stop MACHINE…|all", "Stop the daemon in an orderly way: a leader hands over first.", who(func(w []string) any { return &Stop{w} })},
 		{"pause", "pause MACHINE…|all", "Stop the daemon from running, as SIGSTOP does. The world goes on.", who(func(w []string) any { return &Pause{w} })},
 		{"resume", "resume MACHINE…|all", "Let a paused daemon go on.", who(func(w []string) any { return &Resume{w} })},
@@ -177,9 +206,28 @@ func Conditions() []ConditionForm {
 		{"holds", "NAME holds reboot-lock", "The reboot lock is held under that name.", func(a []string) (Condition, bool) {
 			return cond(len(a) == 3 && a[1] == "holds" && a[2] == "reboot-lock", func() Condition { return Condition{What: "holds", Who: a[0]} })
 		}},
+		{"is", "MACHINE is member|learner|proxy|waiting", "The daemon of that machine is a voter of its cluster, a member without a vote, a proxy, or has not found its cluster yet.", func(a []string) (Condition, bool) {
+			return cond(len(a) == 3 && isMachine(a[0]) && a[1] == "is" && slices.Contains(Roles, a[2]), func() Condition {
+				return Condition{What: "is", Who: a[0], Value: a[2]}
+			})
+		}},
+		{"refuses", "MACHINE refuses TEXT", "The daemon of that machine has ended by itself, with an error that contains the text.", func(a []string) (Condition, bool) {
+			return cond(len(a) >= 3 && isMachine(a[0]) && a[1] == "refuses", func() Condition {
+				return Condition{What: "refuses", Who: a[0], Value: strings.Trim(strings.Join(a[2:], " "), `"`)}
+			})
+		}},
+		{"members", "members N", "The cluster has N voters, as the leader knows it.", func(a []string) (Condition, bool) {
+			return cond(len(a) == 2 && a[0] == "members" && isNumber(a[1]), func() Condition {
+				n, _ := strconv.Atoi(a[1])
+				return Condition{What: "members", Max: n}
+			})
+		}},
 		{"workload-done", "workload done", "Every client that was started has finished.", word("workload-done", "workload done")},
 	}
 }
+
+// Roles are what a daemon can be.
+var Roles = []string{"member", "learner", "proxy", "waiting"}
 
 func cond(ok bool, make func() Condition) (Condition, bool) {
 	if !ok {
@@ -224,7 +272,7 @@ func Machines(do any) []string {
 		return d.Who
 	case *Kill:
 		return d.Who
-	case *Start:
+	case *Begin:
 		return d.Who
 	case *Stop:
 		return d.Who
@@ -236,6 +284,10 @@ func Machines(do any) []string {
 		return slices.Concat(d.Groups...)
 	case *Cut:
 		return []string{d.From, d.To}
+	case *Restart:
+		return []string{d.Who}
+	case *Focus:
+		return []string{d.Who}
 	case *Clock:
 		return []string{d.Who}
 	case *Disk:
@@ -258,14 +310,19 @@ func (c *Condition) machines() []string {
 	return []string{c.Who}
 }
 
-// isMachine reports whether a word names one machine.
+// isMachine reports whether a word can name one machine. Whether there is such a
+// machine is seen when the whole file is read.
 func isMachine(w string) bool {
-	if w == "leader" || w == "follower" {
-		return true
+	if w == "all" || len(w) > 40 {
+		return false
 	}
-	n, ok := strings.CutPrefix(w, "n")
-	i, err := strconv.Atoi(n)
-	return ok && err == nil && i >= 1 && i <= MachinesMax && strconv.Itoa(i) == n
+	for i, r := range w {
+		letter := r >= 'a' && r <= 'z'
+		if !letter && (i == 0 || r != '-' && r != '.' && (r < '0' || r > '9')) {
+			return false
+		}
+	}
+	return w != ""
 }
 
 func isNumber(w string) bool {
@@ -279,7 +336,7 @@ func machines(args []string) ([]string, error) {
 	}
 	for _, a := range args {
 		if a != "all" && !isMachine(a) {
-			return nil, fmt.Errorf("%q is no machine: want n1, n2, …, leader, follower or all", a)
+			return nil, noMachine(a)
 		}
 	}
 	return args, nil
@@ -287,9 +344,13 @@ func machines(args []string) ([]string, error) {
 
 func machine(w string) error {
 	if !isMachine(w) {
-		return fmt.Errorf("%q is no machine: want n1, n2, …, leader or follower", w)
+		return noMachine(w)
 	}
 	return nil
+}
+
+func noMachine(w string) error {
+	return fmt.Errorf("%q is no machine: want n1, n2, …, leader, follower, the name of a machine statement before, or in some places all", w)
 }
 
 func who(make func([]string) any) func([]string) (any, error) {
@@ -324,8 +385,8 @@ func parseCluster(args []string) (any, error) {
 		return nil, fmt.Errorf("the number of machines is missing")
 	}
 	n, err := strconv.Atoi(args[0])
-	if err != nil || n < 1 || n > MachinesMax {
-		return nil, fmt.Errorf("%q machines: want 1 to %d", args[0], MachinesMax)
+	if err != nil || n < 0 || n > MachinesMax {
+		return nil, fmt.Errorf("%q machines: want 0 to %d", args[0], MachinesMax)
 	}
 	c := &Cluster{Machines: n, Seed: 1, Options: map[string]string{}}
 	for _, a := range args[1:] {
@@ -362,6 +423,91 @@ func (c *Cluster) option(k, v string) error {
 		return fmt.Errorf("unknown option %q: want seed, snapshot-entries or read-default", k)
 	}
 	return nil
+}
+
+func parseMachine(args []string) (any, error) {
+	if len(args) == 0 || !isMachine(args[0]) || args[0] == "leader" || args[0] == "follower" {
+		return nil, fmt.Errorf("want a name of small letters, digits and hyphens")
+	}
+	m := &Machine{Name: args[0]}
+	if len(args) > 1 {
+		if a, ok := strings.CutPrefix(args[1], "address="); ok {
+			if _, err := netip.ParseAddr(a); err != nil {
+				return nil, fmt.Errorf("%s: want an address such as 172.16.8.101", args[1])
+			}
+			m.Address, args = a, args[1:]
+		}
+	}
+	m.Start = parseStart(args[1:])
+	return m, nil
+}
+
+// parseStart parts NAME=value from flags, which come after.
+func parseStart(words []string) Start {
+	i := 0
+	for i < len(words) && !strings.HasPrefix(words[i], "-") && strings.Contains(words[i], "=") {
+		i++
+	}
+	return Start{Environ: words[:i:i], Flags: unquote(words[i:])}
+}
+
+// unquote takes the quotes off values that need none here.
+func unquote(words []string) []string {
+	var plain []string
+	for _, w := range words {
+		plain = append(plain, strings.ReplaceAll(w, `"`, ""))
+	}
+	return plain
+}
+
+func parseRestart(args []string) (any, error) {
+	if len(args) == 0 {
+		return nil, fmt.Errorf("a machine is missing")
+	}
+	if err := machine(args[0]); err != nil {
+		return nil, err
+	}
+	return &Restart{Who: args[0], As: len(args) > 1, Start: parseStart(args[1:])}, nil
+}
+
+func parseFocus(args []string) (any, error) {
+	if len(args) != 1 {
+		return nil, fmt.Errorf("want one machine")
+	}
+	return &Focus{args[0]}, machine(args[0])
+}
+
+func parseZone(args []string) (any, error) {
+	if len(args) == 0 {
+		return nil, fmt.Errorf("want srv, a, slow, fails or works")
+	}
+	z := &Zone{What: args[0]}
+	switch rest := args[1:]; {
+	case z.What == "srv" && len(rest) > 0:
+		for _, r := range rest[1:] {
+			if _, port, ok := strings.Cut(r, ":"); !ok || !isNumber(port) {
+				return nil, fmt.Errorf("%q: want HOST:PORT", r)
+			}
+		}
+		z.Name, z.Records = rest[0], rest[1:]
+	case z.What == "a" && len(rest) > 0:
+		for _, r := range rest[1:] {
+			if _, err := netip.ParseAddr(r); err != nil {
+				return nil, fmt.Errorf("%q: want an address", r)
+			}
+		}
+		z.Name, z.Records = rest[0], rest[1:]
+	case z.What == "slow" && len(rest) == 1:
+		d, err := duration(rest[0])
+		if err != nil {
+			return nil, err
+		}
+		z.Slow = d
+	case (z.What == "fails" || z.What == "works") && len(rest) == 0:
+	default:
+		return nil, fmt.Errorf("%q: want srv, a, slow, fails or works", strings.Join(args, " "))
+	}
+	return z, nil
 }
 
 func parsePower(args []string) (any, error) {

@@ -218,7 +218,7 @@ func (a *Always) events(m *sim.Machine, s *seen, v *store.View) {
 		if strings.HasPrefix(e.Node.Key, lockRoot) {
 			a.holders(m, e)
 		}
-		if a.o.Applied == nil || !a.c.Inside(m) {
+		if a.o.Applied == nil {
 			continue
 		}
 		if text := a.o.Applied(m, e); text != "" {
@@ -326,8 +326,9 @@ func (a *Always) othersWell(m *sim.Machine, voters []env.NodeID) bool {
 	return well > len(voters)/2
 }
 
-// life looks at how a process ended. One that cannot start from what its disk
-// holds is a broken promise, unless the plan damaged that disk.
+// life looks at how a process ended. A member that cannot start from what its disk
+// holds is a broken promise, unless the plan damaged that disk. What never was a
+// member may be refused for what it was told.
 func (a *Always) life(m *sim.Machine) {
 	if m.Up() {
 		return
@@ -340,7 +341,7 @@ func (a *Always) life(m *sim.Machine) {
 	if x.Why != "start" && x.Why != "fatal" || errors.Is(x.Err, env.ErrFull) {
 		return
 	}
-	if a.o.Damaged != nil && a.o.Damaged(m.ID()) {
+	if a.o.Damaged != nil && a.o.Damaged(m.ID()) || a.c.Misconfigured(m) || a.c.MemberOf(m) == 0 {
 		return
 	}
 	if errors.Is(x.Err, replica.ErrRemoved) && a.o.Removed != nil && a.o.Removed(m.ID()) {
