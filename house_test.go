@@ -58,6 +58,8 @@ var floors = []struct {
 	{"realnet", "core/...", "the real machine stands beside the simulator and never meets it"},
 	{"realnet/...", "core/... realnet realnet/...", "the real machine stands beside the simulator and never meets it"},
 	{"cmd/cli/snapshot", "core/client core/archive core/bootstrap core/revive cmd/cli/tool", "backups are read and data directories made without any node running"},
+	{"cmd/cli/waldump", "core/env core/store core/wal core/replica core/revive cmd/cli/tool", "a log is read where it lies, without any node running"},
+	{"cmd/cli/etcdctl", "core/client core/store core/gateway core/lock core/reboot core/env core/planted core/revive core/wal cmd/cli/...", "the original's command set, and the copy of a member's files"},
 	{"cmd/cli/...", "core/client core/store core/gateway core/lock core/reboot core/env core/planted cmd/cli/...", "a command sees a cluster through a client, so that it runs in the simulator unchanged"},
 	{"cmd/cli/options", "core/bootstrap core/daemon core/env core/gateway core/node core/proxy core/store", "options are words; what they start is handed back as a value"},
 	{"linearizability", "core/... sim sim/...", "checkers see histories from both worlds through one type"},

@@ -33,7 +33,7 @@ func Command(t *tool.Tool) *cli.Command {
 
 func root() *cli.Command {
 	verbs := []*cli.Command{
-		clusterHealth(), mk(), mkdir(), rm(), rmdir(), get(), ls(), set(), setdir(),
+		backup(), clusterHealth(), mk(), mkdir(), rm(), rmdir(), get(), ls(), set(), setdir(),
 		update(), updatedir(), watch(), execWatch(), member(),
 	}
 	return &cli.Command{
