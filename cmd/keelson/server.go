@@ -42,21 +42,13 @@ type server struct {
 
 	// The loop's own.
 	daemon  *daemon.Daemon
-	role    role
+	node    *node.Node // that the daemon is, as of the last turn
+	proxies bool       // the daemon passes requests on
 	leader  env.NodeID
 	changes uint64 // of the leader
 	view    *store.View
 	info    gateway.Info // as last published, what local reads need of it
 }
-
-// role is what the process has found out that it is.
-type role int
-
-const (
-	seeking role = iota
-	member
-	proxy
-)
 
 // startServer starts a server, or starts nothing and says why.
 func startServer(o *options.Serve, log realnet.Log) (p *server, err error) {
@@ -190,7 +182,12 @@ func (p *server) serve(req *gateway.Request, r gateway.Responder) func() {
 
 // do answers a request that was parsed already: only a member is handed any.
 func (p *server) do(op *gateway.Operation, r gateway.Responder) func() {
-	return p.daemon.Member().Mux().Do(op, r)
+	n := p.daemon.Member()
+	if n == nil { // it has just ceased to be one
+		r.Reply(&gateway.Reply{Status: http.StatusServiceUnavailable, Body: []byte(`{"message":"this server is not a member any more"}`)})
+		return func() {}
+	}
+	return n.Mux().Do(op, r)
 }
 
 // flush ends a turn: what local reads see is published before answers leave.
@@ -200,34 +197,39 @@ func (p *server) flush() {
 		return
 	}
 	p.daemon.Flush()
-	if p.role == seeking {
-		p.settle()
+	if n := p.daemon.Member(); n != p.node {
+		p.become(n)
 	}
-	if p.role == member {
-		p.publish(p.daemon.Member())
+	switch {
+	case p.node != nil:
+		p.publish()
+	case !p.proxies && p.daemon.Proxy() != nil:
+		p.proxies = true
+		p.http.SetMode(httpd.Whole)
+		p.systemd.ready()
 	}
 	p.http.AfterTurn()
 	p.peerHTTP.AfterTurn()
 }
 
-// settle looks whether it is known by now what this process is.
-func (p *server) settle() {
-	switch {
-	case p.daemon.Member() != nil:
-		p.role = member
-		p.info = gateway.Info{ClusterID: p.daemon.Member().Info().ClusterID, Self: p.daemon.Member().Info().Self}
-		p.http.SetMode(httpd.Parsed)
-	case p.daemon.Proxy() != nil:
-		p.role = proxy
-		p.http.SetMode(httpd.Whole)
-	default:
+// become follows the daemon, which is another member from now on, or none: it may be
+// looking for its cluster again.
+func (p *server) become(n *node.Node) {
+	p.node, p.view = n, nil
+	if n == nil {
+		p.http.SetMode(httpd.Starting)
+		p.http.Publish(nil, nil)
 		return
 	}
+	i := n.Info()
+	p.info = gateway.Info{ClusterID: i.ClusterID, Self: i.Self}
+	p.http.SetMode(httpd.Parsed)
 	p.systemd.ready()
 }
 
 // publish lets local reads see what the member has applied.
-func (p *server) publish(n *node.Node) {
+func (p *server) publish() {
+	n := p.node
 	leader, term := n.Replica().Leader()
 	if leader != p.leader {
 		p.leader = leader
@@ -288,10 +290,10 @@ const figuresMax = time.Second
 // figures asks the node, on the loop, for what metrics show.
 func (p *server) figures() (metrics.Node, bool) {
 	return ask(p, func() (metrics.Node, bool) {
-		if p.role != member {
+		if p.node == nil {
 			return metrics.Node{}, false
 		}
-		return p.nodeFigures(p.daemon.Member()), true
+		return p.nodeFigures(p.node), true
 	})
 }
 
@@ -335,8 +337,8 @@ func (p *server) nodeFigures(n *node.Node) metrics.Node {
 func (p *server) peers() (all []metrics.Peer) {
 	names, _ := ask(p, func() (map[env.NodeID]string, bool) {
 		names := make(map[env.NodeID]string)
-		if p.role == member {
-			for _, m := range p.daemon.Member().Info().Members {
+		if p.node != nil {
+			for _, m := range p.node.Info().Members {
 				names[m.ID] = m.Name
 			}
 		}

@@ -53,7 +53,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var op *gateway.Operation
-	if s.takesWhole() {
+	if s.takesWhole() || !strings.HasPrefix(req.Path, keysPath) {
 		whole(req, r)
 	} else if reply := s.localRead(req); reply != nil {
 		s.send(w, r, reply)
@@ -96,10 +96,11 @@ func (s *Server) introduce(ctx context.Context, nc net.Conn) context.Context {
 
 // turnAway answers a stranger.
 func (s *Server) turnAway(w http.ResponseWriter) {
+	refusal := &store.Error{Code: store.CodeUnauthorized, Cause: "a client certificate is required"}
 	w.Header().Set("Connection", "close")
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusUnauthorized)
-	io.WriteString(w, `{"message":"a client certificate is required: --cert, --key and --cacert of curl; --cert-file, --key-file and --ca-file of etcdctl"}`+"\n")
+	w.WriteHeader(refusal.Code.Status())
+	w.Write(gateway.AppendError(nil, refusal))
 }
 
 // requestOf reads the body, up to the largest that the gateway takes.

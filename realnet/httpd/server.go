@@ -90,7 +90,8 @@ type state struct {
 type Mode int32
 
 const (
-	// Parsed has requests parsed here and answered by Do, as a member wants them.
+	// Parsed has requests for keys parsed here and answered by Do, as a member wants
+	// them. All others are handed to Serve whole.
 	Parsed Mode = iota
 	// Whole hands every request to Serve with all its header lines and the caller's
 	// address, as a proxy wants them.
