@@ -41,6 +41,9 @@ func caCommand() *cli.Command {
 			"keelson ca token prints on the first. Then serve https:// URLs: certificates are found.",
 		Commands: []*cli.Command{caInitCommand(), caIssueCommand(), caRenewCommand(), caTokenCommand()},
 		Action: func(_ context.Context, c *cli.Command) error {
+			if !c.Args().Present() {
+				return cli.ShowSubcommandHelp(c)
+			}
 			return &usageError{fmt.Errorf("ca: unknown command %q: want init, issue, renew or token", c.Args().First())}
 		},
 	}
@@ -72,7 +75,7 @@ func caInitCommand() *cli.Command {
 			if _, err := authority.Init(c.String("dir"), "keelson "+name, order, time.Now()); err != nil {
 				return fmt.Errorf("ca init: %w", err)
 			}
-			fmt.Fprintf(c.Root().Writer, "%s: an authority, and certificates for %s\nOn every other machine: keelson join https://%s:2379 --token $(keelson ca token), with what this prints here.\n",
+			fmt.Fprintf(c.Root().Writer, "%s: an authority, and certificates for %s\nOn every other machine: keelson join https://%s:2379 --token TOKEN, with what keelson ca token prints here.\n",
 				c.String("dir"), strings.Join(append(order.Hosts, authority.Loopback...), ", "), firstHost(order.Hosts))
 			return nil
 		},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +34,25 @@ func asSelf(t *testing.T, args ...string) (stdout, stderr string, status int) {
 // the simulator may swap it, and none of them serves or makes a key.
 func TestOnlyTheSimulatorSwapsTheRandomReader(t *testing.T) {
 	real := rand.Reader
-	for _, args := range [][]string{{"version"}, {"--help"}, {"serve", "--help"}, {"dev", "--help"}, {"dev", "status"}, {"serve", "--bogus"}, {"etcdctl", "--version"}} {
+	certificates := filepath.Join(t.TempDir(), "tls")
+	token := &bytes.Buffer{}
+	run(context.Background(), []string{"keelson", "ca", "init", "--dir", certificates}, nil, io.Discard, io.Discard)
+	run(context.Background(), []string{"keelson", "ca", "token", "--dir", certificates}, nil, token, io.Discard)
+	require.Contains(t, token.String(), "keelson1.")
+	for _, args := range [][]string{
+		{"ca", "init", "--dir", certificates + "2"},
+		{"ca", "issue", "x", "--client-only", "--dir", certificates, "--out", certificates},
+		{"ca", "renew", "--dir", certificates},
+		{"ca", "token", "--dir", certificates},
+		{"join", "https://127.0.0.1:1", "--token", token.String(), "--dir", certificates + "3"},
+		{"version"},
+		{"--help"},
+		{"serve", "--help"},
+		{"dev", "--help"},
+		{"dev", "status"},
+		{"serve", "--bogus"},
+		{"etcdctl", "--version"},
+	} {
 		var out bytes.Buffer
 		run(context.Background(), append([]string{"keelson"}, args...), strings.NewReader(""), &out, &out)
 		require.True(t, real == rand.Reader, "keelson %v swaps the reader", args)

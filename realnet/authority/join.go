@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -148,11 +149,7 @@ func ask(ctx context.Context, base *url.URL, pin Pin, req *joinRequest) (*joinRe
 	r.Header.Set("Content-Type", "application/json")
 	resp, err := client.Do(r)
 	if err != nil {
-		var failed *url.Error
-		if errors.As(err, &failed) {
-			err = failed.Err // the URL is said by the caller
-		}
-		return nil, err
+		return nil, asked(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
@@ -160,6 +157,19 @@ func ask(ctx context.Context, base *url.URL, pin Pin, req *joinRequest) (*joinRe
 		return nil, err
 	}
 	return readReply(resp.StatusCode, text)
+}
+
+// asked says what a failed request means.
+func asked(err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		err = failed.Err // the URL is said by the caller
+	}
+	var remote *net.OpError
+	if errors.As(err, &remote) && remote.Op == "remote error" { // a member that wants a certificate
+		return fmt.Errorf("%w (%w)", errNoKey, remote.Err)
+	}
+	return err
 }
 
 // readReply reads the answer of a desk.
