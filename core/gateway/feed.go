@@ -63,6 +63,8 @@ func (m *Mux) mirror(op *Operation, r Responder) (cancel func()) {
 		case c.over:
 		case err != nil:
 			c.reply(failure(m.b.Info(), err))
+		case !m.mayMirror(&o):
+			c.reply(m.denied(&o, insufficient))
 		case !o.Stream:
 			c.reply(m.listing(o.Prefixes))
 		default:
@@ -78,11 +80,21 @@ func (m *Mux) mirror(op *Operation, r Responder) (cancel func()) {
 	}
 }
 
+// mayMirror judges once more: what was allowed when op came may not be by now.
+func (m *Mux) mayMirror(op *Operation) bool {
+	c := m.callerOf(op)
+	r, ok := m.rights(&c)
+	return ok && (r == nil || coversAll(*r, op.Prefixes))
+}
+
 func (m *Mux) listing(prefixes []string) *Reply {
 	view := m.b.View()
 	var body []byte
 	for _, p := range outermost(prefixes) {
 		view.Whole(p, func(n *store.Node) {
+			if n.Key == store.SecretKey {
+				return
+			}
 			body = append(AppendNode(append(body, `{"node":`...), n), "}\n"...)
 		})
 	}
@@ -121,6 +133,7 @@ type feed struct {
 	r        Responder
 	prefixes []string
 	next     store.Index
+	caller   caller
 	over     bool
 	cancels  []func() // of the backend's watches, which only wake it
 	before   *feed    // in feeds
@@ -170,7 +183,7 @@ func (m *Mux) beginFeed(op *Operation, c *call) *feed {
 		}))
 		return nil
 	}
-	f := &feed{m: m, r: c.r, prefixes: op.Prefixes, next: op.WaitIndex}
+	f := &feed{m: m, r: c.r, prefixes: op.Prefixes, next: op.WaitIndex, caller: m.callerOf(op)}
 	c.reply(&Reply{Status: 200, Header: keysHeaders(m.b.Info(), view.Index()), More: true})
 	m.feeds.add(f)
 	for _, p := range outermost(f.prefixes) {
@@ -212,6 +225,9 @@ func (f *feed) pump(view *store.View, sign, fresh bool) {
 }
 
 func (f *feed) touched(e *store.Event) bool {
+	if e.Node.Key == store.SecretKey {
+		return false
+	}
 	for _, p := range f.prefixes {
 		if e.Touches(p) {
 			return true

@@ -56,6 +56,8 @@ type Info struct {
 	LeaderUptime time.Duration // how long Leader has been known
 	Store        store.Stats   // reads are counted by the gateway itself
 	Watchers     uint64        // watches on the store, of clients and of this member
+
+	Guarded bool // requests are judged by users and roles
 }
 
 // Traffic counts the append messages between members, as one member sees them.
@@ -88,6 +90,9 @@ type Options struct {
 	// stale, as the original did. By default it is linearizable. A GET that says
 	// quorum=true or quorum=false is not affected.
 	ReadDefaultLocal bool
+	// AuthCost is how long a password takes to check, as bcrypt counts: each step
+	// doubles it. 0 stands for auth.CostDefault.
+	AuthCost int
 	// Version is this server's own version, shown by /version. Optional.
 	Version string
 }

@@ -1,12 +1,15 @@
 package gateway
 
-import "github.com/keelson/keelson/core/store"
+import (
+	"github.com/keelson/keelson/core/auth"
+	"github.com/keelson/keelson/core/store"
+)
 
 // read answers from this member's state, after it has caught up with what was
 // acknowledged anywhere unless the caller is content with less.
 func (m *Mux) read(op *Operation, c *call) {
 	if m.local(op) {
-		m.answer(op, c)
+		m.answer(op, c, false)
 		return
 	}
 	m.b.ReadIndex(func(err *store.Error) {
@@ -18,12 +21,22 @@ func (m *Mux) read(op *Operation, c *call) {
 			c.reply(failure(m.b.Info(), err))
 			return
 		}
-		m.answer(op, c)
+		m.answer(op, c, true)
 	})
 }
 
-func (m *Mux) answer(op *Operation, c *call) {
-	r := readReply(m.b.View(), m.b.Info(), op)
+// answer answers from the state as it is. Fresh says that it holds all that was
+// acknowledged before.
+func (m *Mux) answer(op *Operation, c *call, fresh bool) {
+	if m.unjudged(op) {
+		m.tell(op, c, nil)
+		return
+	}
+	m.admit(&admission{op: op, c: c, fresh: fresh, then: func(r *auth.Rights) { m.tell(op, c, r) }})
+}
+
+func (m *Mux) tell(op *Operation, c *call, rights *auth.Rights) {
+	r := readReply(m.b.View(), m.b.Info(), op, rights)
 	if r.Status == 200 {
 		m.gets.success++
 	} else {
@@ -32,11 +45,14 @@ func (m *Mux) answer(op *Operation, c *call) {
 	c.reply(r)
 }
 
-// readReply is the answer of a read, with its body.
-func readReply(view *store.View, info *Info, op *Operation) *Reply {
+// readReply is the answer of a read, with its body. Nil rights are everything.
+func readReply(view *store.View, info *Info, op *Operation, rights *auth.Rights) *Reply {
 	n, err := view.Get(op.Key, op.Recursive)
 	if err != nil {
 		return failure(info, err)
+	}
+	if !trimmed(rights, n) {
+		return failure(info, &store.Error{Code: store.CodeUnauthorized, Cause: insufficient})
 	}
 	return &Reply{
 		Status: 200,
@@ -50,10 +66,27 @@ func readReply(view *store.View, info *Info, op *Operation) *Reply {
 func sizeHint(n *store.Node) int { return 160 + len(n.Key) + len(n.Value) + 128*len(n.Nodes) }
 
 func (m *Mux) write(op *Operation, c *call) {
-	noValue := op.NoValue
-	m.b.Propose(op.Command, func(res store.Result) {
-		if !c.over {
-			c.reply(m.outcome(res, noValue))
+	if m.unjudged(op) {
+		m.propose(op, c)
+		return
+	}
+	m.admit(&admission{op: op, c: c, then: func(*auth.Rights) { m.propose(op, c) }})
+}
+
+// propose has a write done that is allowed now, unless that has changed by then.
+func (m *Mux) propose(op *Operation, c *call) {
+	command := op.Command
+	if m.guard != nil && !op.Peer {
+		command.Guarded = true
+		_, command.Guard = m.guard.Auth()
+	}
+	m.b.Propose(command, func(res store.Result) {
+		switch {
+		case c.over:
+		case res.Stale:
+			m.write(op, c)
+		default:
+			c.reply(m.outcome(res, op.NoValue))
 		}
 	})
 }

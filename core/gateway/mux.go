@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"time"
 
+	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/store"
 )
 
@@ -17,10 +19,17 @@ type Mux struct {
 	watches watchList
 	feeds   feeds
 	gets    struct{ success, fail uint64 }
+	guard   Guard // nil: nothing is judged
+	proved  auth.Proved
+	checks  checks
 }
 
 // New makes a Mux over b.
-func New(b Backend, o Options) *Mux { return &Mux{b: b, o: o} }
+func New(b Backend, o Options) *Mux {
+	o.AuthCost = cmp.Or(o.AuthCost, auth.CostDefault)
+	guard, _ := b.(Guard)
+	return &Mux{b: b, o: o, guard: guard}
+}
 
 // Serve answers req through r, now or later. After cancel, r is not called any
 // more; cancel may be called at any time and more than once. A write that was
@@ -53,10 +62,18 @@ func (m *Mux) Failure(req *Request, err error) *Reply {
 
 // Do answers an operation that Parse made, as Serve does.
 func (m *Mux) Do(op *Operation, r Responder) (cancel func()) {
+	if m.gated(op) {
+		return m.gate(*op, r)
+	}
+	return m.perform(op, r)
+}
+
+// perform does what is not, or not yet, judged.
+func (m *Mux) perform(op *Operation, r Responder) (cancel func()) {
 	switch op.Kind {
 	case KindWatch:
 		return m.watch(op, r)
-	case KindRead, KindWrite, KindHealth, KindPeerMembers, KindMembersChange:
+	case KindRead, KindWrite, KindAuth, KindHealth, KindPeerMembers, KindMembersChange:
 		return m.ask(*op, r)
 	case KindMirror:
 		return m.mirror(op, r)
@@ -74,10 +91,10 @@ func (m *Mux) Do(op *Operation, r Responder) (cancel func()) {
 // answered so with CountGets.
 func (m *Mux) LocalGet(view *store.View, info *Info, req *Request) (*Reply, bool) {
 	op, err := Parse(req)
-	if err != nil || op.Kind != KindRead || !m.local(&op) {
+	if err != nil || op.Kind != KindRead || !m.local(&op) || info.Guarded {
 		return nil, false
 	}
-	return bare(readReply(view, info, &op), op.Head), true
+	return bare(readReply(view, info, &op, nil), op.Head), true
 }
 
 // CountGets adds reads that were answered outside Serve to the statistics.
@@ -123,6 +140,8 @@ func (m *Mux) ask(op Operation, r Responder) (cancel func()) {
 		m.read(&op, c)
 	case KindWrite:
 		m.write(&op, c)
+	case KindAuth:
+		m.serveAuth(&op, c)
 	case KindMembersChange:
 		m.changeMembers(&op, c)
 	case KindPeerMembers:
@@ -157,6 +176,8 @@ func (m *Mux) late(op *Operation) *Reply {
 		return healthReply(false)
 	case KindMembersChange:
 		return unknownChange(m.b.Info(), errTimeout)
+	case KindAuth:
+		return m.authReply(500, message(errTimeout))
 	case KindPeerMembers:
 		return peerMembersReply(m.b.Info())
 	}

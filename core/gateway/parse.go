@@ -32,6 +32,7 @@ const (
 	KindPeerMembers // the list as other members ask for it
 	KindSnapshot
 	KindMirror // of Prefixes: a listing, or with Stream a feed from WaitIndex on
+	KindAuth   // users and roles
 )
 
 // Freshness is how recent a read has to be.
@@ -68,8 +69,16 @@ type Operation struct {
 	Change *MemberChange
 	Member string
 
+	Auth *AuthRequest // of KindAuth
+
 	// TimeoutMS is the request's own limit in milliseconds; 0 is the server's.
 	TimeoutMS int
+
+	// Who asks, and whether the path of a key had a slash at its end, which is how
+	// rights tell a directory from what is in it.
+	User, Password string
+	Peer           bool
+	Slash          bool
 }
 
 // Refusal is a request that is answered without asking the node: a redirect, an
@@ -85,6 +94,12 @@ func (r *Refusal) Error() string {
 // a *MemberRefusal, or a *store.Error with index 0; the first check that fails decides, in the
 // order of Fields.
 func Parse(req *Request) (Operation, error) {
+	op, err := parse(req)
+	op.User, op.Password, op.Peer = req.User, req.Password, req.Peer
+	return op, err
+}
+
+func parse(req *Request) (Operation, error) {
 	p, err := cleanPath(req)
 	if err != nil {
 		return Operation{}, err
@@ -97,6 +112,9 @@ func Parse(req *Request) (Operation, error) {
 	}
 	if sub, ok := below(p, peerMembersPath); ok && req.Peer && (sub != "" || req.Method == "POST") {
 		return parseMembers(req, sub)
+	}
+	if _, ok := below(p, authPath); ok {
+		return parseAuth(req, p)
 	}
 	if req.Peer && p == peerMembersPath {
 		return parsePage(req, page{kind: KindPeerMembers, methods: "GET"})
@@ -182,15 +200,27 @@ func parseKeys(req *Request, key string) (Operation, error) {
 	if bad != nil {
 		return Operation{}, bad
 	}
-	if key = strings.TrimSuffix(key, "/"); key == "" {
-		key = "/"
+	key, slash := strings.CutSuffix(key, "/")
+	if key == "" {
+		key, slash = "/", false
+	}
+	if _, ok := below(key, store.SecretKey); ok {
+		return Operation{}, secret(req.Method)
 	}
 	if strings.Count(key, "/") > DepthMax {
 		return Operation{}, &store.Error{Code: store.CodeInvalidField, Cause: fmt.Sprintf("a key has at most %d elements", DepthMax)}
 	}
 	op := v.operation(req.Method, key)
-	op.TimeoutMS = req.TimeoutMS
+	op.TimeoutMS, op.Slash = req.TimeoutMS, slash
 	return op, nil
+}
+
+// secret is the answer about the key that the API does not know.
+func secret(method string) error {
+	if method == "GET" || method == "HEAD" {
+		return &store.Error{Code: store.CodeKeyNotFound, Cause: store.SecretKey}
+	}
+	return &store.Error{Code: store.CodeKeyword, Cause: store.SecretKey}
 }
 
 func (v *values) operation(method, key string) Operation {

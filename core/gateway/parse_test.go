@@ -52,7 +52,7 @@ func TestOperations(t *testing.T) {
 		"GET /v2/keys?quorum=0":                              {Kind: KindRead, Key: "/", Freshness: FreshLocal},
 		"HEAD /v2/keys/?quorum=1&recursive=1":                {Kind: KindRead, Key: "/", Head: true, Recursive: true, Freshness: FreshLinearizable},
 		"GET /v2/keys/k?wait=1&stream=1&waitIndex=4":         {Kind: KindWatch, Key: "/k", Stream: true, WaitIndex: 4},
-		"GET /v2/keys/k/?wait=1&recursive=1&quorum=0":        {Kind: KindWatch, Key: "/k", Recursive: true},
+		"GET /v2/keys/k?wait=1&recursive=1&quorum=0":         {Kind: KindWatch, Key: "/k", Recursive: true},
 		"GET /v2/keys/k?wait=1&quorum=1":                     {Kind: KindRead, Key: "/k", Freshness: FreshLinearizable},
 	} {
 		op, err := Parse(request(line))

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/core/store"
 )
@@ -16,6 +17,9 @@ type watch struct {
 	key       string
 	recursive bool
 	stream    bool
+	slash     bool
+	caller    caller
+	rights    *auth.Rights // of caller; nil is everything
 	next      store.Index
 	over      bool
 	cancel    func() // of the backend's watch; nil while the history is read
@@ -54,12 +58,30 @@ func (l *watchList) remove(w *watch) {
 	l.n--
 }
 
-// watch sends the head at once, then what the history holds from the index asked
+// watch begins a watch once it is allowed.
+func (m *Mux) watch(op *Operation, r Responder) (cancel func()) {
+	if m.unjudged(op) {
+		return m.begin(op, r, nil)
+	}
+	o := *op
+	c := &call{r: r}
+	stop := c.end
+	m.admit(&admission{op: &o, c: c, then: func(rights *auth.Rights) {
+		c.end()
+		stop = m.begin(&o, r, rights)
+	}})
+	return func() { stop() }
+}
+
+// begin sends the head at once, then what the history holds from the index asked
 // for, then what happens. A member that has not yet applied the index asked for
 // simply waits until it has: nothing earlier is ever delivered.
-func (m *Mux) watch(op *Operation, r Responder) (cancel func()) {
+func (m *Mux) begin(op *Operation, r Responder, rights *auth.Rights) (cancel func()) {
 	view := m.b.View()
-	w := &watch{m: m, r: r, key: op.Key, recursive: op.Recursive, stream: op.Stream, next: op.WaitIndex}
+	w := &watch{
+		m: m, r: r, key: op.Key, recursive: op.Recursive, stream: op.Stream, slash: op.Slash, next: op.WaitIndex,
+		caller: m.callerOf(op), rights: rights,
+	}
 	if w.next == 0 {
 		w.next = view.Index() + 1
 	}
@@ -109,6 +131,9 @@ func (w *watch) deliver(e *store.Event) {
 		return
 	}
 	w.next = e.Index + 1
+	if !w.sees(e) && !planted.On(planted.AuthWatchLeaks) {
+		return
+	}
 	ok := w.r.Chunk(w.m.bodies.of(e))
 	if !ok && planted.On(planted.WatchDropsSilently) {
 		return
@@ -146,6 +171,7 @@ func (m *Mux) Watches() int { return m.watches.n }
 // missed from the history; one whose history is gone ends, and its reader learns
 // by asking again that events were lost.
 func (m *Mux) Restored() {
+	m.AuthChanged()
 	view := m.b.View()
 	for w := m.watches.first; w != nil; {
 		after := w.after

@@ -55,6 +55,8 @@ type Config struct {
 	CompareEvery, HashEvery time.Duration
 	// Timeout bounds a write or a linearizable read; 5 s and two election timeouts.
 	Timeout time.Duration
+	// AuthCost is how long a password takes to check; auth.CostDefault.
+	AuthCost int
 	// Fatal is called once when the node can do nothing more, for example after
 	// a disk error. Whoever drives the node drops it then.
 	Fatal func(error)
@@ -125,6 +127,7 @@ type Node struct {
 	publisher *publisher
 	compare   comparer
 	info      infoCache
+	access    access
 	wake      wake
 	// groupStale says that members may be elsewhere than the network was told.
 	groupStale bool
@@ -140,7 +143,8 @@ func Open(cfg Config, e *env.Env) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, env: e, store: store.New(), watchers: store.NewWatchers(), keeper: control.NewKeeper(e)}
-	n.mux = gateway.New(n, gateway.Options{ReadDefaultLocal: cfg.ReadDefaultLocal, Version: cfg.Version})
+	n.access.stale = true
+	n.mux = gateway.New(n, gateway.Options{ReadDefaultLocal: cfg.ReadDefaultLocal, Version: cfg.Version, AuthCost: cfg.AuthCost})
 	n.info.started = e.Clock.Wall().UnixNano()
 	n.publisher = newPublisher(n)
 	n.compare.n = n
@@ -216,7 +220,12 @@ func (n *Node) Flush() {
 func (n *Node) deliver() bool {
 	if n.restored {
 		n.restored = false
+		n.access.changed = false
 		n.mux.Restored()
+	}
+	if n.access.changed {
+		n.access.changed = false
+		n.mux.AuthChanged()
 	}
 	events, outcomes := n.events, n.outcomes
 	n.events, n.outcomes = nil, nil
@@ -336,6 +345,9 @@ func (n *Node) emit(e *store.Event) {
 	if n.info.saw(e) {
 		n.groupStale = true
 	}
+	if e.Node.Key == store.SecretKey {
+		n.access.stale, n.access.changed = true, true
+	}
 }
 
 // Snapshot gives the store as it is.
@@ -348,7 +360,7 @@ func (m *machine) Restore(r io.Reader) error {
 		return err
 	}
 	m.store = s
-	m.info.stale, m.groupStale = true, true
+	m.info.stale, m.groupStale, m.access.stale = true, true, true
 	return nil
 }
 

@@ -41,4 +41,5 @@ const (
 	ProxyResendsWrite        Bug = 42 // proxy sends a write again whose outcome is unknown: linearizability
 	MirrorSkipsGap           Bug = 49 // mirror goes on after a gap without a listing: mirror
 	DivergenceIgnored        Bug = 45 // states are compared and nobody looks: named and healed
+	AuthWatchLeaks           Bug = 46 // watch shows a key that its reader may not read any more: access
 )
