@@ -14,6 +14,7 @@ const (
 	CodeNotFile          Code = 102
 	CodeNotDir           Code = 104
 	CodeExists           Code = 105
+	CodeKeyword          Code = 106
 	CodeRootReadOnly     Code = 107
 	CodeDirNotEmpty      Code = 108
 	CodeUnauthorized     Code = 110
@@ -45,7 +46,7 @@ var codes = []codeInfo{
 	{103, 0, "Reached the max number of peers in the cluster"},
 	{104, 400, "Not a directory"},
 	{105, 412, "Key already exists"},
-	{106, 0, "The prefix of given key is a keyword in etcd"},
+	{106, 400, "The prefix of given key is a keyword in etcd"},
 	{107, 400, "Root is read only"},
 	{108, 403, "Directory not empty"},
 	{109, 0, "Peer address has existed"},
