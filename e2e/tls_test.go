@@ -88,6 +88,8 @@ func TestMutualTLSInTwoCommands(t *testing.T) {
 	t.Run("etcdctl of Debian", c.original)
 	t.Run("keelson etcdctl", c.ours)
 	t.Run("tokens", c.tokens)
+	t.Run("proxy", c.proxy)
+	t.Run("discovery", c.discovery)
 	t.Run("renewal under load", c.renewal)
 	t.Run("foreign peer", c.foreign)
 	for i, m := range c.members {
@@ -159,6 +161,38 @@ func (c *trusted) etcdctl(t *testing.T, env []string, args ...string) {
 	assert.Equal(t, "one\n", does("get", "/ctl"))
 	assert.Contains(t, does("cluster-health"), "cluster is healthy")
 	assert.Equal(t, 3, strings.Count(does("member", "list"), "clientURLs=https://"))
+}
+
+// A proxy asks the members with its machine's certificate, and its clients for theirs.
+func (c *trusted) proxy(t *testing.T) {
+	at := "https://" + c.net.address(1) + ":3379"
+	list := name(0) + "=" + c.peer[0] + "," + name(1) + "=" + c.peer[1]
+	p := launch(t, c.net.spaces[1], c.dir, []string{"KEELSON_TLS_DIR=" + c.tlsDir(1)}, keelson(t), "serve", "--name", "proxy", "--proxy", "on",
+		"--data-dir", filepath.Join(c.dir, "proxy"), "--listen-client-urls", at, "--initial-cluster", list)
+	var seen struct{ Node struct{ Value string } }
+	require.NoError(t, c.visit(0))
+	until(t, "the proxy passes requests on", func() bool { return c.ask(at, "/v2/keys/visit/"+name(0), &seen) })
+	assert.Equal(t, "x", seen.Node.Value)
+	k := c.config(0)
+	got := run(t, nil, nil, program(t, "curl", "curl"), "-sS", "--cacert", k.CAFile, at+"/v2/keys")
+	assert.NotZero(t, got.status, "without a certificate nobody gets in here either")
+	p.Process.Signal(syscall.SIGTERM)
+	assert.Zero(t, p.end(t))
+}
+
+// A further cluster finds itself by a token of this one's discovery service.
+func (c *trusted) discovery(t *testing.T) {
+	k := c.config(0)
+	got := run(t, nil, nil, program(t, "curl", "curl"), "-sS", "--cacert", k.CAFile, "--cert", k.CertFile, "--key", k.KeyFile, c.client[0]+"/new?size=1")
+	require.Contains(t, got.out, "https://"+c.net.address(0), got)
+	at, peer := "https://"+c.net.address(2)+":3379", "https://"+c.net.address(2)+":3380"
+	launch(t, c.net.spaces[2], c.dir, []string{"KEELSON_TLS_DIR=" + c.tlsDir(2)}, keelson(t), "serve", "--name", "found",
+		"--data-dir", filepath.Join(c.dir, "found"), "--listen-client-urls", at, "--advertise-client-urls", at,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--discovery", strings.TrimSpace(got.out))
+	until(t, "the member has found its cluster", func() bool {
+		var h struct{ Health any }
+		return c.ask(at, "/health", &h) && h.Health == "true"
+	})
 }
 
 func (c *trusted) tokens(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -142,14 +143,21 @@ func IsStranger(c net.Conn) bool {
 }
 
 // CheckName makes sure that the certificate shown on c is that of a node with these
-// URLs: it must name one of their hosts, or the address that c comes from. Where
-// no certificate was shown there is nothing to check.
+// URLs: it must name one of their hosts, or the address that c comes from, or have a name
+// of that address. The URLs may be old, so one that moved must still be let in, to tell. Of
+// a node that is not known, and where no certificate was shown, there is nothing to
+// check.
 func CheckName(c net.Conn, urls []string) error {
 	t, ok := c.(*Conn)
-	if !ok || len(t.ConnectionState().PeerCertificates) == 0 {
+	if !ok || len(urls) == 0 || len(t.ConnectionState().PeerCertificates) == 0 {
 		return nil
 	}
-	return checkName(t.ConnectionState().PeerCertificates[0], append(hosts(urls), hostOf(c.RemoteAddr())))
+	leaf, from := t.ConnectionState().PeerCertificates[0], hostOf(c.RemoteAddr())
+	err := checkName(leaf, append(hosts(urls), from))
+	if err != nil && anyResolves(leaf.DNSNames, from) {
+		return nil
+	}
+	return err
 }
 
 func checkName(leaf *x509.Certificate, names []string) error {
@@ -159,6 +167,28 @@ func checkName(leaf *x509.Certificate, names []string) error {
 		}
 	}
 	return fmt.Errorf("the certificate of %q names none of %s", leaf.Subject, strings.Join(names, ", "))
+}
+
+// Bounds of asking for the addresses of names.
+const (
+	resolveMax   = 2 * time.Second
+	resolveNames = 8
+)
+
+// anyResolves reports whether address is one of a name's.
+func anyResolves(names []string, address string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveMax)
+	defer cancel()
+	for _, name := range names[:min(len(names), resolveNames)] {
+		if name == "localhost" || strings.HasPrefix(name, "*") {
+			continue
+		}
+		all, err := net.DefaultResolver.LookupHost(ctx, name)
+		if err == nil && slices.Contains(all, address) {
+			return true
+		}
+	}
+	return false
 }
 
 func hostOf(a net.Addr) string {

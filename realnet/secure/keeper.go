@@ -67,7 +67,9 @@ func Open(f Files, o Options) (*Keeper, error) {
 		return nil, err
 	}
 	k.use(s)
-	k.tasks.Go(k.follow)
+	if f != (Files{}) {
+		k.tasks.Go(k.follow)
+	}
 	return k, nil
 }
 

@@ -223,6 +223,8 @@ func TestNamesOfPeers(t *testing.T) {
 	assert.NoError(t, checkName(leaf, []string{"core-02.example", "core-01.example"}))
 	assert.NoError(t, checkName(leaf, []string{"10.0.0.1"}))
 	assert.ErrorContains(t, checkName(leaf, []string{"core-02.example", "10.0.0.2"}), `the certificate of "CN=m" names none of core-02.example, 10.0.0.2`)
+	assert.True(t, anyResolves([]string{"*.example", "127.0.0.1"}, "127.0.0.1"))
+	assert.False(t, anyResolves([]string{"localhost", "*.example"}, "127.0.0.1"), "everybody is localhost")
 	assert.Equal(t, []string{"core-01", "::1"}, hosts([]string{"https://core-01:2380", "https://[::1]:2380"}))
 }
 

@@ -22,7 +22,13 @@ import (
 // certificates of dir. Its URL is the one of TLS.
 func startSecured(t *testing.T, id env.NodeID, dir, ca string) *node {
 	t.Helper()
-	k, err := secure.Open(secure.Files{Cert: authority.Peer.Cert(dir), Key: authority.Peer.Key(dir), CA: ca, ClientAuth: true}, secure.Options{Log: &node{}})
+	return startShowing(t, id, filepath.Join(dir, "peer"), ca)
+}
+
+// startShowing is startSecured with the certificate of a path without .crt.
+func startShowing(t *testing.T, id env.NodeID, path, ca string) *node {
+	t.Helper()
+	k, err := secure.Open(secure.Files{Cert: path + ".crt", Key: path + ".key", CA: ca, ClientAuth: true}, secure.Options{Log: &node{}})
 	require.NoError(t, err)
 	t.Cleanup(k.Close)
 	n := start(t, id, "127.0.0.1:0", func(o *Options) {
@@ -89,4 +95,27 @@ func TestForeignCallersAreNamed(t *testing.T) {
 		return strings.Contains(a.logged(), `peer unreachable`)
 	}, 10*time.Second, time.Millisecond)
 	assert.Empty(t, b.frames)
+}
+
+// A certificate is good for the node at whose URLs it was issued, and for no other.
+func TestNobodyPassesForAnotherNode(t *testing.T) {
+	dir, ca := authorityIn(t, "ours")
+	a, err := authority.Open(dir)
+	require.NoError(t, err)
+	require.NoError(t, a.IssueFiles(dir, "third", authority.Order{Name: "third", Hosts: []string{"third.invalid"}, Role: authority.Peer}, time.Now()))
+	one := startSecured(t, 1, dir, ca)
+	impostor := startShowing(t, 2, filepath.Join(dir, "third"), ca)
+	one.know(map[env.NodeID][]string{2: {"https://127.0.0.1:1"}})
+	impostor.know(map[env.NodeID][]string{1: {one.url}})
+	require.Eventually(t, func() bool {
+		return strings.Contains(one.logged(), `the certificate of "CN=third" names none of 127.0.0.1`)
+	}, 20*time.Second, time.Millisecond)
+	assert.Empty(t, one.frames)
+
+	// Where it is known to be, it is let in.
+	one.know(map[env.NodeID][]string{2: {"https://third.invalid:1"}})
+	require.Eventually(t, func() bool {
+		impostor.Send(1, []byte("hello"))
+		return len(one.frames) > 0
+	}, 20*time.Second, 10*time.Millisecond)
 }
