@@ -78,6 +78,9 @@ type Identity struct {
 	// Life is drawn at random by each disk, so that the others can tell a member
 	// that went on from one that lost what it had written.
 	Life string `json:"life,omitempty"`
+	// Forced says that the cluster began by --force-new-cluster, and that no start
+	// without the flag has followed yet.
+	Forced bool `json:"forced,omitempty"`
 	// Waiting says that this is a note and not yet an identity: the member has not
 	// been admitted. Its Members are empty until the list is known.
 	Waiting bool `json:"waiting,omitempty"`

@@ -28,6 +28,9 @@ type Config struct {
 	Proxy proxy.Config
 	// Mirror lists prefixes that a proxy keeps a copy of, for controllers: see View.
 	Mirror []string
+	// ForceNewCluster has a member that has data go on as a cluster of its own, with new
+	// IDs: for a majority that is lost for good. What was done is not done again.
+	ForceNewCluster bool
 	// Discovery is how a member serves discovery tokens. Without a Host, URLs of
 	// tokens begin with the first of the node's client URLs.
 	Discovery discovery.Options
@@ -78,6 +81,9 @@ func Open(cfg Config, e *env.Env) (*Daemon, error) {
 	if proxy {
 		return d, d.again()
 	}
+	if going, err := d.resumeForcing(files); going || err != nil {
+		return d, err
+	}
 	if d.id, err = loadIdentity(e.Disk); err != nil {
 		return nil, err
 	}
@@ -86,6 +92,9 @@ func Open(cfg Config, e *env.Env) (*Daemon, error) {
 	}
 	if d.heals, err = loadHeals(e.Disk, files); err != nil {
 		return nil, err
+	}
+	if going, err := d.beginForcing(files); going || err != nil {
+		return d, err
 	}
 	if d.resumeHealing() {
 		return d, nil
@@ -113,7 +122,7 @@ func (d *Daemon) remark(files []string) {
 	for _, f := range files {
 		top, _, _ := strings.Cut(f, "/")
 		switch top {
-		case identityFile, admittedFile, healFile, memberDir, proxyDir:
+		case identityFile, admittedFile, healFile, memberDir, proxyDir, forcedDir:
 		default:
 			d.env.Log.Log(env.Warn, "found an unknown file in the data directory; it is left alone", "name", f)
 		}
@@ -297,10 +306,12 @@ func (d *Daemon) follow(n *node.Node) {
 	if d.inert() || d.node != n {
 		return
 	}
-	if now := n.Info().Members; d.id.Begun && !d.writing && located(now) && includes(now, d.id.ID) && !sameMembers(now, d.id.Members) {
+	if now := n.Info().Members; d.id.Begun && !d.writing && located(now) && includes(now, d.id.ID) {
 		next := *d.id
-		next.Members = now
-		d.rewrite(&next)
+		next.Members, next.Forced = now, d.id.Forced && d.cfg.ForceNewCluster
+		if next.Forced != d.id.Forced || !sameMembers(now, d.id.Members) {
+			d.rewrite(&next)
+		}
 	}
 	d.env.Clock.After(followEvery, func() { d.follow(n) })
 }

@@ -20,6 +20,8 @@ type healNote struct {
 	// Old is who this machine was, nil where nothing is under way.
 	Old    *bootstrap.Identity `json:"old,omitempty"`
 	Reason string              `json:"reason,omitempty"`
+	// Diverged says that the state was wrong, and not the disk.
+	Diverged bool `json:"diverged,omitempty"`
 	// Count is how often the machine was rebuilt without going on well for a while.
 	Count int `json:"count"`
 }
@@ -50,6 +52,15 @@ func loadHeals(d env.Disk, files []string) (h heals, err error) {
 
 // healing says whether this machine is being rebuilt now.
 func (d *Daemon) healing() bool { return d.heals.note.Old != nil }
+
+// Rebuilding says why this machine is being rebuilt from the others, or "". Diverged
+// says that its state was another than theirs, which no disk can be blamed for.
+func (d *Daemon) Rebuilding() (reason string, diverged bool) {
+	if !d.healing() {
+		return "", false
+	}
+	return d.heals.note.Reason, d.heals.note.Diverged
+}
 
 // resumeHealing goes on where an earlier life stopped. False says that there is
 // nothing to go on with.
@@ -116,7 +127,8 @@ func (d *Daemon) openOrHeal() error {
 func (d *Daemon) heal(err error) {
 	d.env.Rare.Mark("daemon: member rebuilt from the others")
 	d.env.Log.Log(env.Error, "this member must be rebuilt from the others", "id", d.id.ID, "reason", err)
-	d.heals.note = healNote{Old: d.id, Reason: err.Error(), Count: d.heals.note.Count + 1}
+	var diverged *node.DivergedError
+	d.heals.note = healNote{Old: d.id, Reason: err.Error(), Diverged: errors.As(err, &diverged), Count: d.heals.note.Count + 1}
 	d.noteHealing(func() { d.rebuild(nil) })
 }
 

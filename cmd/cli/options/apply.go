@@ -4,6 +4,7 @@ import "github.com/keelson/keelson/core/proxy"
 
 // apply hands on what other packages have a place for.
 func (r *reading) apply() {
+	r.Daemon.ForceNewCluster = r.force
 	own := append([]string(nil), r.advertiseClient...)
 	for _, raw := range r.ListenClient {
 		if _, ok := SocketPath(raw); !ok {
