@@ -159,7 +159,7 @@ func (r *run) endRemoved() {
 // core leaves out machines that are no members and those that are down since the
 // plan damaged their disks.
 func (r *run) core(m *sim.Machine) bool {
-	return r.c.IsMember(m) && (!r.faults.Damaged[m.ID()] || m.Up())
+	return r.c.IsMember(m) && (!r.faults.Damaged[m.ID()] || sim.NodeOf(m) != nil)
 }
 
 // read has a client list everything at every machine that is up: what was
@@ -167,7 +167,7 @@ func (r *run) core(m *sim.Machine) bool {
 func (r *run) read() bool {
 	p := r.c.Spawn("last reader", func(p *sim.Proc) {
 		for _, m := range r.c.Machines() {
-			if !m.Up() || !r.c.IsMember(m) {
+			if sim.NodeOf(m) == nil || !r.c.IsMember(m) {
 				continue
 			}
 			in := linearizability.Input{Kind: linearizability.Get, Key: "/", Recursive: true}

@@ -42,6 +42,8 @@ func Families() []Family {
 		{"sync-errors", "a durable write fails, on a minority of machines", (*draw).syncErrors},
 		{"members", "machines join, others are removed and stay on", (*draw).memberships},
 		{"rot", "durable data decays, on a minority of machines", (*draw).rots},
+		{"flips", "a value changes in memory, on a minority of machines", (*draw).flips},
+		{"wipes", "disks are replaced by empty ones, on a minority of machines, and then the members", (*draw).wipes},
 	}
 }
 
@@ -466,6 +468,23 @@ func (d *draw) rots() {
 	d.strikes(func(at time.Duration) {
 		d.add(at, "rot", 0, [][]string{{pick(d, d.unsound...)}})
 	})
+}
+
+func (d *draw) wipes() {
+	if len(d.unsound) == 0 {
+		return
+	}
+	d.calm = max(d.calm, 10*time.Second)
+	d.strikes(func(at time.Duration) {
+		d.add(at, "wipe", 0, [][]string{{pick(d, d.unsound...)}}, durationArg("after", d.between(100*time.Millisecond, 8*time.Second)))
+	})
+}
+
+func (d *draw) flips() {
+	if len(d.unsound) == 0 {
+		return
+	}
+	d.add(d.From+time.Duration(d.Int64N(int64(d.Until-d.From)/2+1)), "flip", 0, [][]string{{pick(d, d.unsound...)}})
 }
 
 // Sums says in a few words what a plan holds, for progress and reports.

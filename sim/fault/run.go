@@ -23,9 +23,10 @@ type Runner struct {
 	stallEnds           map[env.NodeID]time.Duration
 	ended               bool
 	struck              int
-	// wanted are the changes of members that were asked for, oldest first.
-	wanted   []*wanted
-	asking   bool
+	// wishes are the changes of members that were asked for, oldest first.
+	wishes   []*wish
+	operator *operator
+	leaving  map[env.NodeID]bool // members whose removal was asked for
 	founders []env.NodeID
 	// frail is the machines that the plan damages sooner or later.
 	frail map[env.NodeID]bool
@@ -33,6 +34,8 @@ type Runner struct {
 	Removed map[env.NodeID]bool
 	// Rotten is the machines whose durable data was damaged.
 	Rotten map[env.NodeID]bool
+	// Flipped is the machines in whose memory a value was changed.
+	Flipped map[env.NodeID]bool
 	// Stalled is the machines whose disk finishes no write, and since when.
 	Stalled map[env.NodeID]time.Duration
 	// Damaged is those and the machines of which a durable write failed.
@@ -59,15 +62,15 @@ func (p Plan) Run(c *sim.Cluster, s Settings) *Runner {
 		c: c, base: s.Link, disk: s.Disk, restart: s.Restart,
 		downs: map[env.NodeID]int{}, dark: map[env.NodeID]int{}, quicks: map[env.NodeID]int{},
 		Stalled: map[env.NodeID]time.Duration{}, stallEnds: map[env.NodeID]time.Duration{},
-		Removed: map[env.NodeID]bool{}, frail: map[env.NodeID]bool{},
-		Rotten: map[env.NodeID]bool{}, Damaged: map[env.NodeID]bool{},
+		Removed: map[env.NodeID]bool{}, leaving: map[env.NodeID]bool{}, frail: map[env.NodeID]bool{},
+		Flipped: map[env.NodeID]bool{}, Rotten: map[env.NodeID]bool{}, Damaged: map[env.NodeID]bool{},
 	}
 	for _, m := range c.Machines() {
 		r.founders = append(r.founders, m.ID())
 	}
 	for i := range p {
 		a := &p[i]
-		if a.Verb == "rot" || a.Verb == "failsync" {
+		if a.Verb == "rot" || a.Verb == "failsync" || a.Verb == "flip" || a.Verb == "wipe" {
 			r.expect(a)
 		}
 		c.At(a.At, "fault", func() { r.strike(a) })

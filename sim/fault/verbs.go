@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/sim"
 )
 
@@ -75,8 +76,10 @@ func verbs() []verb {
 		{"full", "leave so many bytes of room on the disk", one, false, []param{{"room", isCount, true}}, true, each(full)},
 		{"failsync", "let the next durable write fail", one, false, nil, false, each(failSync)},
 		{"rot", "damage a sector of durable data", one, false, nil, false, each(rot)},
+		{"flip", "change a value that nobody reads in the memory of the node", one, false, nil, false, each(flip)},
 		{"join", "add a new machine to the cluster, first without a vote", one, false, nil, false, join},
 		{"remove", "take machines out of the cluster and leave them on", one, false, nil, false, each(remove)},
+		{"wipe", "put an empty disk into the machine; the operator has the member replaced after a while", one, false, []param{{"after", isDuration, true}}, false, each(wipe)},
 		{"survive", "fix the chance that an unsynced write survives a power loss", one, false, []param{{"chance", isChance, true}}, true, each(survive)},
 	}
 }
@@ -520,6 +523,32 @@ func rot(r *Runner, m *sim.Machine, _ *Action) func() {
 		r.c.Note("rot in %s of %s at %d", file, m.Name(), offset)
 		r.Rotten[m.ID()], r.Damaged[m.ID()] = true, true
 	}
+	return nil
+}
+
+// flipSettles is how long the value to be changed has to reach the machine.
+const flipSettles = time.Second
+
+// flip has the cluster store a value for the purpose, and then changes it in one
+// machine's memory. What clients read stays right, so only the comparison of states
+// can find it.
+func flip(r *Runner, m *sim.Machine, _ *Action) func() {
+	leader := r.c.Leader()
+	if leader == nil {
+		return nil
+	}
+	key := "/_flipped/" + m.Name()
+	leader.Do("store a value to flip", func(sim.Node) {
+		if n := sim.NodeOf(leader); n != nil {
+			n.Propose(store.Command{Op: store.OpSet, Key: key, Value: "sound"}, func(store.Result) {})
+		}
+	})
+	r.c.After(flipSettles, "flip", func() {
+		if n := sim.NodeOf(m); n != nil && !r.ended && !r.Flipped[m.ID()] && n.Store().Rot(key) {
+			r.c.Note("a value in the memory of %s was changed", m.Name())
+			r.Flipped[m.ID()] = true
+		}
+	})
 	return nil
 }
 
