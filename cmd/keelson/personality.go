@@ -46,12 +46,13 @@ func realTool() *tool.Tool {
 		Connect: func(c tool.Connection) (client.Doer, error) {
 			return web.New(web.Config{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, DialTimeout: c.DialTimeout})
 		},
-		Run:      runProcess,
-		ReadFile: os.ReadFile,
-		Files:    machineFiles{},
-		Random:   randomBytes,
-		Terminal: watched(os.Stderr),
-		Discover: discover,
+		Run:        runProcess,
+		ReadFile:   os.ReadFile,
+		ReadSecret: readSecret,
+		Files:      machineFiles{},
+		Random:     randomBytes,
+		Terminal:   watched(os.Stderr),
+		Discover:   discover,
 	}
 }
 

@@ -139,12 +139,15 @@ func (u *User) merge(c *UserChange, hash string) (User, *Error) {
 	}
 	slices.Sort(roles)
 	out.Roles = slices.Compact(roles)
-	before := slices.Compact(slices.Sorted(slices.Values(u.attached())))
-	if hash == "" && slices.Equal(before, out.Roles) {
+	if hash == "" && same(u.attached(), out.Roles) {
 		return out, refuse(400, "auth: User not updated. Use grant/revoke/password to update the user.")
 	}
 	return out, nil
 }
+
+// same tells that nothing changed, as the original: no list at all and an empty one
+// differ, and so do two orders.
+func same(before, after []string) bool { return before != nil && slices.Equal(before, after) }
 
 // RemoveUser removes a user.
 func (s *State) RemoveUser(name string) (*State, *Error) {
@@ -191,7 +194,7 @@ func (r *Role) merge(c *RoleChange) (out Role, err *Error) {
 	if out.Write, err = regrant(r.Write, grant.KV.Write, revoke.KV.Write, "write"); err != nil {
 		return out, err
 	}
-	if slices.Equal(out.Read, sorted(r.Read)) && slices.Equal(out.Write, sorted(r.Write)) {
+	if same(r.Read, out.Read) && same(r.Write, out.Write) {
 		return out, refuse(400, "auth: Role not updated. Use grant/revoke to update the role.")
 	}
 	return out, nil

@@ -34,7 +34,7 @@ func Command(t *tool.Tool) *cli.Command {
 func root() *cli.Command {
 	verbs := []*cli.Command{
 		backup(), clusterHealth(), mk(), mkdir(), rm(), rmdir(), get(), ls(), set(), setdir(),
-		update(), updatedir(), watch(), execWatch(), member(),
+		update(), updatedir(), watch(), execWatch(), member(), user(), role(), authVerb(),
 	}
 	return &cli.Command{
 		Name:      "etcdctl",
@@ -218,7 +218,7 @@ func open(ctx context.Context, c *cli.Command) (*session, error) {
 	if err != nil {
 		return nil, plain(exitBadArgs, err)
 	}
-	user, password, err := credentials(t, root.String("username"))
+	user, password, err := credentials(t, first(root.String("username"), t.Getenv("ETCDCTL_USERNAME")))
 	if err != nil {
 		return nil, plain(exitBadArgs, err)
 	}
@@ -258,9 +258,13 @@ func connect(ctx context.Context, c *cli.Command) (*session, error) {
 		}
 	}
 	if debug {
-		fmt.Fprintf(s.t.Err, "Cluster-Endpoints: %s\n", strings.Join(s.Endpoints(), ", "))
+		s.showEndpoints()
 	}
 	return s, nil
+}
+
+func (s *session) showEndpoints() {
+	fmt.Fprintf(s.t.Err, "Cluster-Endpoints: %s\n", strings.Join(s.Endpoints(), ", "))
 }
 
 // sync fails the command only where nobody can be reached. A server that
@@ -300,10 +304,37 @@ func credentials(t *tool.Tool, flag string) (user, password string, err error) {
 	if flag == "" || given {
 		return user, password, nil
 	}
-	fmt.Fprint(t.Out, "Password: ")
-	_, err = fmt.Fscanln(t.In, &password)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", "", fmt.Errorf("read password: %w", err)
+	password, err = askPassword(t, "Password: ")
+	return user, password, err
+}
+
+// askPassword reads a line, without showing it where people type it.
+func askPassword(t *tool.Tool, prompt string) (string, error) {
+	fmt.Fprint(t.Out, prompt)
+	read := t.ReadSecret
+	if read == nil {
+		read = func() (string, error) { return readLine(t.In) }
 	}
-	return user, password, nil
+	password, err := read()
+	fmt.Fprintln(t.Out)
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	return password, nil
+}
+
+// readLine reads up to the end of a line, and not a byte more.
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	for b := make([]byte, 1); ; {
+		n, err := r.Read(b)
+		switch {
+		case n > 0 && b[0] == '\n', errors.Is(err, io.EOF):
+			return strings.TrimSuffix(string(line), "\r"), nil
+		case err != nil:
+			return "", err
+		case n > 0:
+			line = append(line, b[0])
+		}
+	}
 }

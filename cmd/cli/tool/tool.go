@@ -46,6 +46,9 @@ type Tool struct {
 	// Run runs a program to its end. A program that ran and failed is no error;
 	// one that could not be started is.
 	Run func(ctx context.Context, p *Process) error
+	// ReadSecret reads a line from whoever types it, without showing it. Nil stands
+	// for a line of In.
+	ReadSecret func() (string, error)
 	// ReadFile reads a file of this machine.
 	ReadFile func(name string) ([]byte, error)
 	// Files are the files of this machine, for commands that make some.
