@@ -234,10 +234,19 @@ func (c *trusted) renewal(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var answered, failed atomic.Int64
 	var tasks sync.WaitGroup
-	for i := range 4 {
+	stays, err := web.New(c.config(1)) // with the connections it has from the beginning
+	require.NoError(t, err)
+	defer stays.Close()
+	for i := range 6 {
 		tasks.Go(func() {
 			for ctx.Err() == nil {
-				if err := c.visit(i % 3); err != nil {
+				var err error
+				if i < 3 {
+					err = c.visit(i)
+				} else {
+					err = c.asks(stays, i%3)
+				}
+				if err != nil {
 					t.Errorf("%s: %v", name(i%3), err)
 					failed.Add(1)
 					return
@@ -248,7 +257,7 @@ func (c *trusted) renewal(t *testing.T) {
 	}
 	works := func() {
 		t.Helper()
-		goal := answered.Load() + 40
+		goal := answered.Load() + 60
 		until(t, "clients are answered", func() bool { return answered.Load() >= goal || failed.Load() > 0 })
 	}
 	for round := range 2 {
@@ -274,20 +283,26 @@ func (c *trusted) renewal(t *testing.T) {
 	t.Logf("%d visits of 3 requests each", answered.Load())
 }
 
-// visit is a client that comes to a member, writes and reads, and goes.
+// visit is a client that comes to member i with the certificate of its machine, writes
+// and reads, and goes.
 func (c *trusted) visit(i int) error {
 	doer, err := web.New(c.config(i))
 	if err != nil {
 		return err
 	}
 	defer doer.Close()
+	return c.asks(doer, i)
+}
+
+// asks writes and reads at member i.
+func (c *trusted) asks(doer *web.Doer, i int) error {
 	keys := client.New(doer, client.Options{Endpoints: []string{c.client[i]}}).Keys()
 	for range 2 {
 		if _, err := keys.Set(context.Background(), "/visit/"+name(i), "x", setOptions); err != nil {
 			return err
 		}
 	}
-	_, _, err = get(context.Background(), doer, c.client[i], "/v2/keys/visit")
+	_, _, err := get(context.Background(), doer, c.client[i], "/v2/keys/visit")
 	return err
 }
 

@@ -51,3 +51,36 @@ func TestBadLinesOfCAAndJoin(t *testing.T) {
 	assert.NoError(t, err)
 	assert.Empty(t, left)
 }
+
+// A member does not start with certificates that nobody would take, and says which
+// file it is.
+func TestBadCertificates(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tls")
+	_, errOut, status := asSelf(t, "ca", "init", "--dir", dir, "--name", "m")
+	assert.Zero(t, status, errOut)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	https := func(flags ...string) []string {
+		free := ports(t, 2)
+		client, peer := strings.Replace(loopbackURL(free[0]), "http", "https", 1), strings.Replace(loopbackURL(free[1]), "http", "https", 1)
+		return append([]string{
+			"serve", "--data-dir", at("data"), "--listen-client-urls", client, "--advertise-client-urls", client,
+			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+		}, flags...)
+	}
+	for _, c := range []struct {
+		line []string
+		text string
+	}{
+		{https("--tls-dir", at("nothing")), "TLS needs --cert-file and --key-file, or what keelson ca init or keelson join puts into --tls-dir=" + at("nothing")},
+		{https("--cert-file", at("server.crt")), "--key-file: required where --cert-file is given"},
+		{https("--tls-dir", dir, "--cert-file", at("none.crt"), "--key-file", at("server.key")), "certificates for clients: open " + at("none.crt") + ": no such file"},
+		{https("--tls-dir", dir, "--cert-file", at("server.crt"), "--key-file", at("peer.key")), at("peer.key") + ": is not the key of the certificate in " + at("server.crt")},
+		{https("--tls-dir", dir, "--peer-cert-file", at("peer.key"), "--peer-key-file", at("peer.key"), "--peer-ca-file", at("ca.crt")), "certificates for members: " + at("peer.key") + ": holds no certificate in PEM form"},
+	} {
+		_, errOut, status := asSelf(t, c.line...)
+		assert.Equal(t, 1, status)
+		assert.Contains(t, errOut, c.text)
+		assert.Equal(t, 1, strings.Count(errOut, "\n"), errOut)
+		assert.NoDirExists(t, at("data"))
+	}
+}
