@@ -100,7 +100,7 @@ func (t *Transport) receive(r *receiver) {
 	}
 	if err != nil {
 		if t.alive.Err() == nil {
-			t.opts.Log.Log(env.Warn, "peer refused", "address", r.conn.RemoteAddr(), "error", err)
+			t.refused(r.conn.RemoteAddr(), err)
 		}
 		return
 	}
@@ -116,6 +116,35 @@ func (t *Transport) receive(r *receiver) {
 	if t.alive.Err() == nil {
 		t.opts.Log.Log(env.Debug, "peer stream ended", "peer", from, "error", err)
 	}
+}
+
+// One line in a while for each machine and reason: who is refused comes again.
+const (
+	refusedEvery = time.Minute
+	refusedMax   = 1000
+)
+
+func (t *Transport) refused(from net.Addr, err error) {
+	host, _, _ := net.SplitHostPort(from.String())
+	key := host + " " + reason(err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.said) > refusedMax {
+		clear(t.said)
+	}
+	if now := time.Now(); now.Sub(t.said[key]) > refusedEvery {
+		t.said[key] = now
+		t.opts.Log.Log(env.Warn, "peer refused", "address", from, "error", err)
+	}
+}
+
+// reason is what err says without the ports of the one connection.
+func reason(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Op + " " + op.Err.Error()
+	}
+	return err.Error()
 }
 
 // opening reads what tells a stream of ours from another protocol.

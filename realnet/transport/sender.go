@@ -147,9 +147,9 @@ func (s *sender) run() {
 		if s.alive.Err() != nil {
 			return
 		}
-		if text := err.Error(); text != said {
-			said = text
-			s.t.opts.Log.Log(env.Warn, "peer unreachable", "peer", s.to, "address", address, "error", text)
+		if why := reason(err); why != said {
+			said = why
+			s.t.opts.Log.Log(env.Warn, "peer unreachable", "peer", s.to, "address", address, "error", err)
 		}
 		s.pause(wait)
 		wait = min(2*wait, s.t.opts.RetryMax)

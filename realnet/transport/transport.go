@@ -60,8 +60,9 @@ type Transport struct {
 	self    atomic.Pointer[identity]               // nil before the first Set
 
 	mu        sync.Mutex
-	group     env.Group // as last set
-	own       []string  // where this node is, as the group has it
+	group     env.Group            // as last set
+	said      map[string]time.Time // when a machine was refused for a reason
+	own       []string             // where this node is, as the group has it
 	closed    bool
 	listeners []net.Listener
 	incoming  map[env.NodeID]*receiver // the newest stream of each
@@ -89,6 +90,7 @@ func New(o Options) *Transport {
 		opts:     o,
 		incoming: make(map[env.NodeID]*receiver),
 		received: make(map[env.NodeID]*atomic.Uint64),
+		said:     make(map[string]time.Time),
 	}
 	t.alive, t.stop = context.WithCancel(context.Background())
 	t.senders.Store(&map[env.NodeID]*sender{})
