@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/core/store"
 )
 
@@ -176,6 +177,9 @@ func (l *feeds) remove(f *feed) {
 // back, or not yet forward, to the index asked for: then the mirror must list again.
 func (m *Mux) beginFeed(op *Operation, c *call) *feed {
 	view := m.b.View()
+	if planted.On(planted.MirrorSkipsGap) {
+		op.WaitIndex = view.Index() + 1
+	}
 	if !follows(view, op.WaitIndex) {
 		c.reply(failure(m.b.Info(), &store.Error{
 			Code: store.CodeIndexCleared, Index: view.Index(),

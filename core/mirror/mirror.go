@@ -11,7 +11,6 @@ import (
 	"github.com/keelson/keelson/core/control"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/invariant"
-	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/core/store"
 )
 
@@ -202,15 +201,10 @@ func (m *Mirror) again(wait time.Duration) {
 	}
 }
 
-// gap has the next connection begin with a listing, since what lies between the state
-// and index is lost.
-func (m *Mirror) gap(why string, index store.Index) {
+// gap has the next connection begin with a listing.
+func (m *Mirror) gap(why string) {
 	m.env.Rare.Mark("mirror: list again")
 	m.env.Log.Log(env.Info, "mirror: list again", "reason", why)
-	if planted.On(planted.MirrorSkipsGap) && m.view != nil && index > m.told {
-		m.told = index
-		return
-	}
 	m.listing = true
 }
 
@@ -297,6 +291,9 @@ type View struct {
 
 // Index is the index of the state.
 func (v *View) Index() store.Index { return v.tree.Index() }
+
+// Prefixes are those that the view shows.
+func (v *View) Prefixes() []string { return slices.Clone(v.prefixes) }
 
 // Get shows a key as store.View does. Of a key that lies below no prefix nothing is
 // known: that is an error of code 300.

@@ -117,7 +117,7 @@ func (t *talk) take(text []byte) {
 		}
 	}
 	if err != nil {
-		t.m.gap(err.Error(), 0)
+		t.m.gap(err.Error())
 		t.fail(err)
 	}
 }
@@ -191,7 +191,7 @@ func (t *talk) done() {
 func (t *talk) refused() {
 	e := refusal(t.status, t.rest)
 	if e.Code == store.CodeIndexCleared {
-		t.m.gap(e.Cause, e.Index)
+		t.m.gap(e.Cause)
 	}
 	t.fail(e)
 }

@@ -39,7 +39,7 @@ const (
 	RemovalWithoutQuorum     Bug = 44 // removal takes the majority away: liveness
 	WipedMemberAccepted      Bug = 40 // founder without its log votes again: durability
 	ProxyResendsWrite        Bug = 42 // proxy sends a write again whose outcome is unknown: linearizability
-	MirrorSkipsGap           Bug = 49 // mirror goes on after a gap without a listing: mirror
+	MirrorSkipsGap           Bug = 49 // a feed begins at the present, not where the mirror was: mirror
 	DivergenceIgnored        Bug = 45 // states are compared and nobody looks: named and healed
 	AuthWatchLeaks           Bug = 46 // watch shows a key that its reader may not read any more: access
 )

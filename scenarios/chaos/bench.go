@@ -27,6 +27,7 @@ type bench struct {
 	ttlMost   time.Duration
 	held      map[string]bool          // reboot locks that clients surely hold
 	swapped   map[string]time.Duration // when a key was last changed by compare-and-swap
+	proxies   []*sim.Machine           // that some clients ask instead of members
 }
 
 func newBench(r *run) *bench {
@@ -42,8 +43,19 @@ func (b *bench) start() {
 		}
 	}
 	for _, w := range b.loads {
+		if w.open != nil {
+			w.open(b)
+		}
+	}
+	for _, w := range b.loads {
 		for i := range b.clients {
-			c := &caller{bench: b, id: b.nextID(), at: i}
+			c := &caller{bench: b, id: b.nextID(), at: i, endpoints: b.founders()}
+			if w.open != nil || w.watches && i%2 == 1 && b.proxies != nil {
+				c.endpoints = nil
+				for _, m := range b.proxies {
+					c.endpoints = append(c.endpoints, m.URL())
+				}
+			}
 			if busy > 0 {
 				c.think = time.Duration(float64(busy) / b.Rate * float64(time.Second))
 			}
@@ -96,10 +108,11 @@ func (b *bench) founders() []string { return b.c.Endpoints()[:b.Machines] }
 type caller struct {
 	*bench
 	*sim.Proc
-	id    int
-	at    int // the machine it talks to
-	think time.Duration
-	keys  *client.Keys // nil: single requests, without the client library
+	id        int
+	at        int      // the endpoint it talks to
+	endpoints []string // where it looks for the cluster
+	think     time.Duration
+	keys      *client.Keys // nil: single requests, without the client library
 	// requests counts those of the client library in one second.
 	requests int
 	second   time.Duration
@@ -117,7 +130,7 @@ func (c *caller) begin() {
 
 // patient is how the client library is used, each of its requests counted.
 func (c *caller) patient() client.Options {
-	return client.Options{Endpoints: c.founders(), Timeout: c.patience, Total: 3 * c.patience, Trace: c.count}
+	return client.Options{Endpoints: c.endpoints, Timeout: c.patience, Total: 3 * c.patience, Trace: c.count}
 }
 
 // requestsMax is how many requests one client may make in a virtual second,
@@ -153,7 +166,7 @@ func (c *caller) next() bool {
 	return !c.stop
 }
 
-func (c *caller) endpoint() string { return c.founders()[c.at%c.Machines] }
+func (c *caller) endpoint() string { return c.endpoints[c.at%len(c.endpoints)] }
 
 // do carries out one operation and records what came of it. After an unknown
 // outcome the client goes on as somebody else, at another machine.

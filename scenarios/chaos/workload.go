@@ -24,19 +24,21 @@ type Workload struct {
 	Doc     string
 	watches bool // its clients wait for changes and never end by themselves
 	run     func(c *caller)
+	open    func(b *bench) // before any client starts; nil: nothing is needed
 }
 
 // Workloads lists all of them. The order is part of what a seed means.
 func Workloads() []Workload {
 	return []Workload{
-		{"registers", "a few keys, read and written in every way", false, registers},
-		{"queue", "keys in order: made, listed and taken from the front", false, queue},
-		{"directories", "trees made, listed and removed as a whole", false, directories},
-		{"ttl", "keys and directories with a ttl, and refreshes that race with it", false, ttls},
-		{"streams", "watches that stay open, resumed at other machines", true, streams},
-		{"watchers", "the client library's watches, one change at a time", true, watchers},
-		{"locks", "machines that take and release the reboot lock", false, locks},
-		{"bulk", "large values, which fill queues and buffers", false, bulk}, // drawn half as often: it is slow
+		{"registers", "a few keys, read and written in every way", false, registers, nil},
+		{"queue", "keys in order: made, listed and taken from the front", false, queue, nil},
+		{"directories", "trees made, listed and removed as a whole", false, directories, nil},
+		{"ttl", "keys and directories with a ttl, and refreshes that race with it", false, ttls, nil},
+		{"streams", "watches that stay open, resumed at other machines", true, streams, nil},
+		{"watchers", "the client library's watches, one change at a time", true, watchers, nil},
+		{"locks", "machines that take and release the reboot lock", false, locks, nil},
+		{"bulk", "large values, which fill queues and buffers", false, bulk, nil}, // drawn half as often: it is slow
+		{"proxies", "clients of machines that are no members, whose copies of the keys are held to what the members have", false, proxies, openProxies},
 	}
 }
 
@@ -263,7 +265,7 @@ func (c *caller) refused(w *linearizability.Seen, resp *client.Response, from ui
 // watchers uses the library's watch. The whole of it counts as one watch,
 // whatever connections it is made of.
 func watchers(c *caller) {
-	lib := client.New(c.rec.Doer(c.id, c.Proc), client.Options{Endpoints: c.founders(), Timeout: c.patience})
+	lib := client.New(c.rec.Doer(c.id, c.Proc), client.Options{Endpoints: c.endpoints, Timeout: c.patience})
 	key, recursive := c.watched()
 	for c.Context().Err() == nil {
 		c.session(lib, key, recursive)

@@ -72,6 +72,8 @@ func Mutants() []Mutant {
 		{planted.RetryWithoutBackoff, 'A', "the client retries without back-off", []string{check.Resource}},
 		{planted.StalledLeaderStays, 'A', "a leader whose disk stalls stays leader", []string{check.Liveness}},
 		{planted.PeerQueueUnbounded, 'A', "the queue to a peer has no bound", []string{check.Memory}},
+		{planted.ProxyResendsWrite, 'B', "a proxy sends a write again whose outcome is unknown", []string{lin}},
+		{planted.MirrorSkipsGap, 'A', "a mirror goes on from the present, not from where it was", []string{check.Mirrored}},
 	}
 }
 

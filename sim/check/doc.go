@@ -18,4 +18,5 @@ const (
 	Memory     = "memory bound"
 	Liveness   = "liveness"
 	TTLLate    = "ttl late"
+	Mirrored   = "mirror" // a mirror shows what the members never were
 )
