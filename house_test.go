@@ -43,7 +43,7 @@ var floors = []struct {
 	{"core/replica", "core/env core/invariant core/planted core/wal core/peer", "raft replicates entries without knowing what they change"},
 	{"core/control", "core/env core/invariant core/planted core/store", "the habit of controllers knows no controller"},
 	{"core/reboot", "core/env core/invariant core/planted core/control core/lock core/store", "a lock client needs three verbs of a store, not a server"},
-	{"core/gateway", "core/env core/invariant core/planted core/store core/archive core/auth core/lock", "the HTTP surface asks a backend and does not know raft"},
+	{"core/gateway", "core/env core/invariant core/planted core/store core/archive core/auth core/retry core/lock", "the HTTP surface asks a backend and does not know raft"},
 	{"core/bootstrap", "core/env core/invariant core/planted core/gateway", "finding the first peers knows no log and no store"},
 	{"core/retry", "", "what may be sent again depends on nobody who sends"},
 	{"core/proxy", "core/env core/invariant core/planted core/gateway core/retry", "a proxy passes requests on and does not know what they mean"},

@@ -186,6 +186,8 @@ func (r *runner) do(s *script.Statement) error {
 		return nil
 	case *script.Clock:
 		return r.clock(d)
+	case *script.Memory:
+		return r.memory(d)
 	case *script.Disk:
 		return r.disk(d)
 	case *script.Until:
@@ -353,6 +355,19 @@ func (r *runner) clock(d *script.Clock) error {
 	} else {
 		m.Clock().SetDrift(int64(d.Drift))
 	}
+	return nil
+}
+
+func (r *runner) memory(d *script.Memory) error {
+	m, err := r.machine(d.Who)
+	if err != nil {
+		return err
+	}
+	n := sim.NodeOf(m)
+	if n == nil || !n.Store().Rot(d.Key) {
+		return fmt.Errorf("%s holds no value at %s", m.Name(), d.Key)
+	}
+	r.load.Flips[m.ID()] = true
 	return nil
 }
 

@@ -41,6 +41,10 @@ type Cluster struct {
 	roles   map[*Machine]role
 }
 
+// hashEvery is how often members of a simulated cluster compare all that they hold: a
+// run is short.
+const hashEvery = 5 * time.Second
+
 // role is what a machine was last seen to be.
 type role struct {
 	member  env.NodeID
@@ -119,6 +123,7 @@ func (c *Cluster) open(m *Machine, e *env.Env) (Node, error) {
 	}
 	conf := c.confs[m]
 	conf.Fatal = m.Fatal
+	conf.Node.HashEvery = hashEvery
 	if c.opts.Config != nil {
 		c.opts.Config(m, &conf.Node)
 	}

@@ -40,7 +40,7 @@ func Rebuild(name string, old, prior *Identity, e *env.Env, h Host, clear func(t
 // The waits between rounds.
 const (
 	rebuildFirst = time.Second
-	rebuildMax   = 30 * time.Second
+	rebuildMax   = 5 * time.Second
 	// rebuildTimeout is how long a change of members may take.
 	rebuildTimeout = 10 * time.Second
 )

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/core/retry"
 )
@@ -299,7 +300,12 @@ func fault(endpoint string, a *answer) error {
 	if a.status == 500 || a.status == 503 {
 		text = fmt.Sprintf("client: etcd member %s has no leader", endpoint)
 	}
-	return &attemptError{text, refusal(a.status, a.text)}
+	why := refusal(a.status, a.text)
+	var e *Error
+	if errors.As(why, &e) && strings.HasPrefix(e.Cause, gateway.CauseFull) {
+		text = fmt.Sprintf("client: etcd member %s: %s", endpoint, e.Cause)
+	}
+	return &attemptError{text, why}
 }
 
 // Sync replaces the endpoints by the client URLs that the members advertise.

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keelson/keelson/core/auth"
+	"github.com/keelson/keelson/core/retry"
 	"github.com/keelson/keelson/core/store"
 )
 
@@ -209,6 +211,18 @@ func keysHeaders(info *Info, index store.Index) []Header {
 
 // failure is the answer to a request of the keys API that was refused.
 func failure(info *Info, e *store.Error) *Reply {
+	r := refused(info, e)
+	if strings.HasPrefix(e.Cause, CauseFull) {
+		r.Header = append(r.Header, Header{retry.Header, retry.Unsent})
+	}
+	return r
+}
+
+// CauseFull begins the cause of error 300 where the server's disk has no room for the
+// write. Nothing was done: the same may be asked elsewhere, or later.
+const CauseFull = "etcdserver: no space"
+
+func refused(info *Info, e *store.Error) *Reply {
 	return &Reply{
 		Status: e.Code.Status(),
 		Header: []Header{

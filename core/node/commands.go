@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/keelson/keelson/core/env"
@@ -56,7 +57,6 @@ const (
 	causeConnection = "etcdserver: request timed out, possibly due to connection lost"
 	causeStopped    = "etcdserver: server stopped"
 	causeTooMany    = "etcdserver: too many requests"
-	causeFull       = "etcdserver: no space"
 	causeRemoved    = "etcdserver: the member has been permanently removed from the cluster"
 	causeUnknown    = "etcdserver: applied, but the result was lost: outcome unknown"
 )
@@ -73,7 +73,7 @@ func (n *Node) Propose(c store.Command, done func(store.Result)) {
 		done(n.failed(causeStopped))
 		return
 	case n.replica.Full():
-		done(n.failed(causeFull))
+		done(n.failed(gateway.CauseFull + " left on the disk of " + cmp.Or(n.cfg.Name, n.cfg.ID.String()) + ": nothing was written; free some, and writes go on by themselves"))
 		return
 	case q.count >= n.cfg.PendingMax || q.bytes+size > n.cfg.PendingBytesMax && q.count > 0:
 		n.env.Rare.Mark("node: too many commands wait")

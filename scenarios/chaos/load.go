@@ -20,6 +20,8 @@ type Load struct {
 	recs    map[uint64]*linearizability.Recorder // by cluster
 	benches []*bench
 	faults  []*fault.Runner
+	// Flips is the machines in whose memory the caller has changed a value.
+	Flips   map[env.NodeID]bool
 	clients int // of Doer; they count down from -2, workloads' clients up from 1
 }
 
@@ -31,10 +33,11 @@ func Attach(c *sim.Cluster, damaged func(env.NodeID) bool) *Load {
 	for _, m := range c.Machines() {
 		s.names = append(s.names, m.Name())
 	}
-	l := &Load{run: &run{settings: s, c: c}, recs: map[uint64]*linearizability.Recorder{}}
+	l := &Load{run: &run{settings: s, c: c}, recs: map[uint64]*linearizability.Recorder{}, Flips: map[env.NodeID]bool{}}
 	l.run.always = check.Watch(c, check.Options{
 		Applied: func(m *sim.Machine, e *store.Event) string { return l.of(c.ClusterOf(m)).Applied(m.Name(), e) },
 		Damaged: func(id env.NodeID) bool { return damaged(id) || l.damaged(id) },
+		Flipped: l.flipped,
 		Removed: func(id env.NodeID) bool { return !c.IsMember(c.Machine(id)) },
 	})
 	return l
@@ -57,6 +60,15 @@ func (l *Load) damaged(id env.NodeID) bool {
 		}
 	}
 	return false
+}
+
+func (l *Load) flipped(id env.NodeID) bool {
+	for _, f := range l.faults {
+		if len(f.Flipped) > 0 {
+			return true
+		}
+	}
+	return l.Flips[id]
 }
 
 // perClient is how many operations in a second each client of Start makes.

@@ -80,6 +80,8 @@ type (
 		Jump  time.Duration // of the wall clock
 		Drift int           // parts per million, of both clocks
 	}
+	// Memory changes a value in the memory of a machine.
+	Memory struct{ Who, Key string }
 	// Disk troubles a machine's disk.
 	Disk struct {
 		Who   string
@@ -148,6 +150,7 @@ func Verbs() []Verb {
 		{"heal", "heal", "End all trouble of the network.", none(func() any { return &Heal{} })},
 		{"advance", "advance DURATION", "Let virtual time pass.", parseAdvance},
 		{"clock", "clock MACHINE jump DURATION | clock MACHINE drift PPM", "Move a machine's wall clock, or make its clocks run fast (slow, if negative) by parts per million.", parseClock},
+		{"memory", "memory MACHINE flip KEY", "Change a bit of a key's value in the memory of a machine, behind its back.", parseMemory},
 		{"disk", "disk MACHINE stall|slow DURATION | disk MACHINE full|room|sync-error|rot|wipe", "Trouble a machine's disk: every write waits once (stall) or always (slow), no space or space again, one sync that fails, a synced record that reads as garbage, or a new empty disk.", parseDisk},
 		{"until", "until CONDITION [within DURATION]", "Let time pass until the condition holds; the scenario fails if it does not within 60 s of virtual time, or the duration given.", parseUntil},
 		{"expect", "expect CONDITION", "Fail unless the condition holds now.", parseExpect},
@@ -595,6 +598,16 @@ func parseClock(args []string) (any, error) {
 		return nil, fmt.Errorf("%q: want jump or drift", args[1])
 	}
 	return c, nil
+}
+
+func parseMemory(args []string) (any, error) {
+	if len(args) != 3 || args[1] != "flip" {
+		return nil, fmt.Errorf("want a machine, the word flip and a key")
+	}
+	if err := machine(args[0]); err != nil {
+		return nil, err
+	}
+	return &Memory{Who: args[0], Key: args[2]}, nil
 }
 
 func parseDisk(args []string) (any, error) {

@@ -25,6 +25,11 @@ type Options struct {
 	// Damaged says that durable data of a machine was damaged by the plan, so
 	// that its process may refuse to start. Nil: none.
 	Damaged func(id env.NodeID) bool
+	// Flipped says that the plan changed a value in memory, so that the state of a
+	// machine may be another than that of the others: its own, or, where whoever is
+	// wrong has sent its state to others before it was found, that of a machine which
+	// is right. Nil: none.
+	Flipped func(id env.NodeID) bool
 	// Removed says that the plan takes a machine out of the cluster, after which
 	// its process ends by itself. Nil: none.
 	Removed func(id env.NodeID) bool
@@ -83,6 +88,7 @@ type chain struct {
 
 // seen is what was last seen of one machine's node.
 type seen struct {
+	member  env.NodeID
 	life    int
 	applied uint64
 	index   store.Index
@@ -119,14 +125,15 @@ func (a *Always) turn(m *sim.Machine) {
 	if now := a.c.Now() / time.Second; now != a.second {
 		a.rate(now)
 	}
+	a.rebuilt(m)
 	n := sim.NodeOf(m)
 	if n == nil {
 		return
 	}
 	st := n.Status()
 	s := a.seen[m.ID()]
-	if s == nil || s.life != m.Life() {
-		s = &seen{life: m.Life()}
+	if s == nil || s.life != m.Life() || s.member != n.ID() {
+		s = &seen{life: m.Life(), member: n.ID()}
 		a.seen[m.ID()] = s
 	}
 	if st.Term < s.term {
