@@ -38,6 +38,7 @@ type server struct {
 	peerHTTP *httpd.Server // for members that ask instead of sending frames
 	metrics  *metrics.Metrics
 	systemd  *systemd
+	tokens   bool       // serves nothing but discovery tokens
 	failed   chan error // gets one error when the daemon can do nothing more
 
 	// The loop's own.
@@ -55,7 +56,7 @@ func startServer(o *options.Serve, log realnet.Log) (p *server, err error) {
 	if err := judge(o); err != nil {
 		return nil, err
 	}
-	p = &server{log: log, loop: realnet.NewLoop(), systemd: newSystemd(log), failed: make(chan error, 1)}
+	p = &server{log: log, tokens: o.Daemon.Discovery.Alone, loop: realnet.NewLoop(), systemd: newSystemd(log), failed: make(chan error, 1)}
 	if p.security, err = openSecurity(o, log); err != nil {
 		return nil, err
 	}
@@ -223,7 +224,11 @@ func (p *server) become(n *node.Node) {
 	}
 	i := n.Info()
 	p.info = gateway.Info{ClusterID: i.ClusterID, Self: i.Self}
-	p.http.SetMode(httpd.Parsed)
+	if !p.tokens { // those are all that there is, then
+		p.http.SetMode(httpd.Parsed)
+	} else {
+		p.http.SetMode(httpd.Whole)
+	}
 	p.systemd.ready()
 }
 

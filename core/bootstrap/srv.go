@@ -88,11 +88,11 @@ func (c *Config) fromRecords(urls []string, resolved map[string]string) ([]gatew
 		pairs = append(pairs, name+"="+raw)
 	}
 	switch {
-	case len(pairs) == 0:
-		return nil, fmt.Errorf("discovery-srv=%s: none of its %d records can be used", c.DiscoverySRV, len(urls))
 	case !self && !c.proxies():
 		return nil, fmt.Errorf("cannot find local etcd member %q in SRV records: none of %s is one of --initial-advertise-peer-urls=%s",
 			c.Name, strings.Join(urls, ","), strings.Join(c.PeerURLs, ","))
+	case len(pairs) == 0:
+		return nil, fmt.Errorf("discovery-srv=%s: none of its %d records can be used", c.DiscoverySRV, len(urls))
 	}
 	return parseCluster(strings.Join(pairs, ","), c.Token)
 }
