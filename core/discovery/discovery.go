@@ -93,7 +93,7 @@ func find(path string) route {
 		return token
 	case rest == "_config/size":
 		return size
-	case !strings.Contains(rest, "/") && !strings.HasPrefix(rest, "_"):
+	case !strings.ContainsAny(rest, "/%") && !strings.HasPrefix(rest, "_") && rest != "." && rest != "..":
 		return machine
 	}
 	return elsewhere
