@@ -247,10 +247,14 @@ func (c *conn) deliver(x *exchange) {
 	x.last = c.last()
 	c.server.observe(c.head.method, r.Status)
 	out := appendHead(c.out[:0], r, x.last)
-	if len(r.Body) <= bodyApart {
+	switch {
+	case r.More && len(r.Body) > 0:
+		var f framer
+		out = append(out, f.frame([][]byte{r.Body}, false)...)
+	case len(r.Body) <= bodyApart:
 		c.out = append(out, r.Body...)
 		out = c.out
-	} else {
+	default:
 		out = append(out, r.Body...)
 	}
 	if x.stream != nil {
