@@ -77,8 +77,8 @@ type reading struct {
 	advertiseClient, advertisePeer         []string
 	clientTLS, peerTLS                     tlsReading
 	// What other packages have a place for: see apply.
-	strict, force bool
-	proxy         struct{ failureWait, refresh, dial, write, read time.Duration }
+	force bool
+	proxy struct{ failureWait, refresh, dial, write, read time.Duration }
 }
 
 // Parse reads the options. An error names the flag or variable and its value.

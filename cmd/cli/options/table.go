@@ -193,9 +193,8 @@ var clusterOptions = []option{
 		},
 	},
 	{
-		name: "strict-reconfig-check", def: "false",
-		doc: "Refuse changes of the membership also where the members that run would be just enough.",
-		set: func(r *reading, v string) (err error) { r.strict, err = boolean(v); return err },
+		name: "strict-reconfig-check", ignored: "changes that would endanger the majority are always refused",
+		doc: "Without effect: changes of the membership that would endanger the majority are always refused.",
 	},
 	{
 		name: "force-new-cluster", def: "false",
