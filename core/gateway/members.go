@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/retry"
 	"github.com/keelson/keelson/core/store"
 )
 
@@ -216,7 +217,11 @@ func (m *Mux) changed(kind ChangeKind, o *MemberOutcome) *Reply {
 	info := m.b.Info()
 	switch {
 	case o.Refusal != nil:
-		return membersReply(info, o.Refusal.Status, message(o.Refusal.Message))
+		r := membersReply(info, o.Refusal.Status, message(o.Refusal.Message))
+		if o.Refusal.Status >= 500 { // others may take it
+			r.Header = append(r.Header, Header{retry.Header, retry.Unsent})
+		}
+		return r
 	case o.Unknown != "":
 		return unknownChange(info, o.Unknown)
 	case kind == AddMember || kind == ReplaceMember:

@@ -54,6 +54,9 @@ func (n *Node) change(c gateway.MemberChange, until env.Instant, done func(gatew
 	case n.inert():
 		done(gateway.MemberOutcome{Refusal: &gateway.MemberRefusal{Status: 503, Message: causeStopped}})
 		return
+	case n.left:
+		done(gateway.MemberOutcome{Refusal: &gateway.MemberRefusal{Status: 503, Message: causeRemoved}})
+		return
 	case q.count >= n.cfg.PendingMax:
 		done(gateway.MemberOutcome{Refusal: &gateway.MemberRefusal{Status: 503, Message: causeTooMany}})
 		return

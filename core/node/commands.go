@@ -72,6 +72,9 @@ func (n *Node) Propose(c store.Command, done func(store.Result)) {
 	case n.inert():
 		done(n.failed(causeStopped))
 		return
+	case n.left:
+		done(n.failed(causeRemoved))
+		return
 	case n.replica.Full():
 		done(n.failed(gateway.CauseFull + " left on the disk of " + cmp.Or(n.cfg.Name, n.cfg.ID.String()) + ": nothing was written; free some, and writes go on by themselves"))
 		return

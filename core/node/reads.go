@@ -25,6 +25,9 @@ func (n *Node) ReadIndex(done func(*store.Error)) {
 	case n.inert():
 		done(n.failed(causeStopped).Err)
 		return
+	case n.left:
+		done(n.failed(causeRemoved).Err)
+		return
 	case n.reads.count >= n.cfg.PendingMax:
 		n.env.Rare.Mark("node: too many reads wait")
 		done(n.failed(causeTooMany).Err)

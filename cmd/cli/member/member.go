@@ -101,7 +101,7 @@ func told(c *cli.Command, err error) error {
 		return nil
 	case errors.Is(err, client.ErrUnknown):
 		return &tool.Exit{Status: exitUnknown, Err: err, Text: fmt.Sprintf(
-			"keelson member %s: outcome unknown: it may have been done, or be done soon: %v\nhint: see \"keelson member list\" before you try again\n", c.Name, err)}
+			"keelson member %s: outcome unknown: it may have been done, or be done soon: %s\nhint: see \"keelson member list\" before you try again\n", c.Name, strings.TrimSpace(err.Error()))}
 	case errors.As(err, &cluster):
 		return &tool.Exit{Status: 1, Err: err, Text: fmt.Sprintf("keelson member %s: no member answered\n%s", c.Name, cluster.Detail())}
 	}
