@@ -100,6 +100,7 @@ type listed struct {
 	Name       string   `json:"name"`
 	ClientURLs []string `json:"clientURLs"`
 	Started    *bool    `json:"started"`
+	Learner    bool     `json:"learner"`
 }
 
 // started tells whether the member has published itself. Peers of the original do
@@ -154,11 +155,12 @@ func (l *listing) memberList() []gateway.Member {
 	return members
 }
 
-// meant finds a member that has not started and stands at exactly these URLs: a
-// place that was made for whoever asks.
+// meant finds a member that was added at exactly these URLs and has not started: a
+// place that was made for whoever asks. Founders who have not started vote, and are
+// no such place: a machine that was told another list or token is not one of them.
 func (l *listing) meant(urls []string) *listed {
 	for i := range l.members {
-		if m := &l.members[i]; !m.started() && sameURLs(m.PeerURLs, urls) {
+		if m := &l.members[i]; m.Learner && !m.started() && sameURLs(m.PeerURLs, urls) {
 			return m
 		}
 	}

@@ -159,7 +159,8 @@ func TestARemovedMemberIsToldSo(t *testing.T) {
 // As the original: a process with another token stays up, and says why.
 func TestAnotherTokenWaitsForEver(t *testing.T) {
 	w := newWorld()
-	other := peer(412, `{"message":"request cluster ID mismatch (got 1 want 2)"}`, 2, `[{"id":5,"peerURLs":["http://10.0.0.2:2380"],"name":"e2","clientURLs":["http://c"]}]`)
+	other := peer(412, `{"message":"request cluster ID mismatch (got 1 want 2)"}`, 2, `[{"id":5,"peerURLs":["http://10.0.0.2:2380"],"name":"e2","clientURLs":["http://c"]},
+		{"id":6,"peerURLs":["http://10.0.0.1:2380"],"name":"","clientURLs":[],"started":false}]`)
 	w.hosts["http://10.0.0.2:2380"], w.hosts["http://10.0.0.3:2380"] = other, other
 	p := start(w, member1(), nil)
 	w.run(time.Minute)
