@@ -54,6 +54,7 @@ type Always struct {
 	o      Options
 	groups map[uint64]*group // by cluster
 	seen   map[env.NodeID]*seen
+	pasts  map[pastOf]past
 	second time.Duration
 	steps  uint64
 	frames uint64
@@ -69,6 +70,9 @@ type group struct {
 	proven  map[uint64]uint64       // by term of whoever applied it, the last entry applied
 	chains  map[uint64]chain        // by raft index, the last chainsMax
 	newest  uint64
+
+	newcomers []newcomer
+	voted     []env.NodeID // of them, those that have a vote or had one
 }
 
 func (a *Always) group(cluster uint64) *group {
@@ -115,7 +119,7 @@ func Watch(c *sim.Cluster, o Options) *Always {
 	if o.WaitingMax == 0 {
 		o.WaitingMax = 20_000
 	}
-	a := &Always{c: c, o: o, groups: map[uint64]*group{}, seen: map[env.NodeID]*seen{}}
+	a := &Always{c: c, o: o, groups: map[uint64]*group{}, seen: map[env.NodeID]*seen{}, pasts: map[pastOf]past{}}
 	c.OnTurn(a.turn)
 	c.OnLife(a.life)
 	return a
@@ -131,6 +135,7 @@ func (a *Always) turn(m *sim.Machine) {
 		return
 	}
 	st := n.Status()
+	a.reborn(m, n, &st)
 	s := a.seen[m.ID()]
 	if s == nil || s.life != m.Life() || s.member != n.ID() {
 		s = &seen{life: m.Life(), member: n.ID()}
@@ -144,6 +149,7 @@ func (a *Always) turn(m *sim.Machine) {
 	if st.Role == gateway.Leader {
 		a.leader(g, m, &st)
 	}
+	a.members(g, m, n.ID(), &st)
 	if st.Applied == s.applied {
 		return
 	}
