@@ -72,6 +72,7 @@ func Mutants() []Mutant {
 		{planted.RetryWithoutBackoff, 'A', "the client retries without back-off", []string{check.Resource}},
 		{planted.StalledLeaderStays, 'A', "a leader whose disk stalls stays leader", []string{check.Liveness}},
 		{planted.DivergenceIgnored, 'A', "members tell each other their hashes and nobody looks", []string{check.State}},
+		{planted.WipedMemberAccepted, 'A', "a member without its log is let in again", append([]string{check.Reborn}, gone...)},
 		{planted.PeerQueueUnbounded, 'A', "the queue to a peer has no bound", []string{check.Memory}},
 		{planted.ProxyResendsWrite, 'B', "a proxy sends a write again whose outcome is unknown", []string{lin}},
 		{planted.MirrorSkipsGap, 'A', "a mirror goes on from the present, not from where it was", []string{check.Mirrored}},
