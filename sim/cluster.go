@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/env"
@@ -124,6 +125,7 @@ func (c *Cluster) open(m *Machine, e *env.Env) (Node, error) {
 	conf := c.confs[m]
 	conf.Fatal = m.Fatal
 	conf.Node.HashEvery = hashEvery
+	conf.Node.AuthCost = auth.CostMin // or passwords would take most of the time of a run
 	if c.opts.Config != nil {
 		c.opts.Config(m, &conf.Node)
 	}

@@ -25,6 +25,7 @@ type bench struct {
 	delivered int // changes that readers have got
 	ids       int
 	ttlMost   time.Duration
+	access    *access
 	held      map[string]bool          // reboot locks that clients surely hold
 	swapped   map[string]time.Duration // when a key was last changed by compare-and-swap
 	proxies   []*sim.Machine           // that some clients ask instead of members

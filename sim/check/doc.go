@@ -19,4 +19,5 @@ const (
 	Liveness   = "liveness"
 	TTLLate    = "ttl late"
 	Mirrored   = "mirror" // a mirror shows what the members never were
+	Access     = "access" // somebody was shown, or changed, what he may not, or an administrator's change was lost
 )
