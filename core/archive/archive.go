@@ -13,11 +13,12 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/store"
 )
 
 // Version is the layout that this package writes and reads.
-const Version = 1
+const Version = format.Archive
 
 const (
 	magic    = "keelarch"

@@ -11,16 +11,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/store"
 )
-
-// VersionError says that an archive is of a layout that this program does not know.
-type VersionError struct{ Got int }
-
-// Error names both, and what to do.
-func (e *VersionError) Error() string {
-	return fmt.Sprintf("archive format %d is not known here, this program reads %d: use the version of the program that wrote it, or a later one", e.Got, Version)
-}
 
 // DamagedError says that something is no whole archive.
 type DamagedError struct {
@@ -34,7 +27,7 @@ func (e *DamagedError) Error() string {
 }
 
 // Check reads an archive to its end and says what it holds. Every byte is summed up,
-// but the state is not built: see Read. Errors are a *VersionError, a *DamagedError or
+// but the state is not built: see Read. Errors are a *format.UnknownError, a *DamagedError or
 // the reader's.
 func Check(r io.Reader) (*Summary, error) {
 	a, err := open(r)
@@ -103,7 +96,7 @@ func open(r io.Reader) (*reader, error) {
 		return nil, a.damaged("it is no archive")
 	}
 	if v := binary.LittleEndian.Uint16(head[len(magic):]); v != Version {
-		return nil, &VersionError{int(v)}
+		return nil, &format.UnknownError{Name: "archive", Got: int(v), Oldest: 1, Newest: Version}
 	}
 	size := binary.LittleEndian.Uint32(head[len(magic)+2:])
 	if size > metaMax {

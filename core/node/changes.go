@@ -11,6 +11,7 @@ import (
 
 	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/replica"
 	"github.com/keelson/keelson/core/store"
@@ -372,7 +373,7 @@ func overlap(a, b []string) bool {
 // Messages about changes begin with changeMark, a version and what they are.
 const (
 	changeMark    = 0xc1
-	changeVersion = 1
+	changeVersion = format.Change
 	changeAsked   = 1
 	changeRefused = 2
 )

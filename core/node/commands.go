@@ -314,7 +314,7 @@ func (n *Node) join(list []store.Command) []store.Command {
 // be tried again in a later turn.
 func (n *Node) propose(list []store.Command) bool {
 	b := store.Batch{Time: n.logTime(), Wall: n.env.Clock.Wall().UnixNano(), Commands: list}
-	err := n.replica.Propose(store.AppendBatch(nil, &b))
+	err := n.replica.Propose(store.AppendBatchAs(nil, &b, n.formats.write()))
 	switch {
 	case err == nil:
 		n.keeper.Moved(b.Time)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/core/store"
 )
@@ -63,7 +64,7 @@ type opinion struct {
 
 const (
 	recordsMax     = 32 // of a kind
-	compareVersion = 1
+	compareVersion = format.Hashes
 	// compareMark begins a message of hashes; commands begin with the version of
 	// their codec.
 	compareMark  = 0xc0

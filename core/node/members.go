@@ -24,6 +24,8 @@ type attributes struct {
 	// Replaces is the ID of the member in whose place it was added. It means
 	// nothing any more when that one has left.
 	Replaces string `json:"replaces,omitempty"`
+	// Batch is the newest format of batches that the member reads; see formats.
+	Batch int `json:"batch,omitempty"`
 }
 
 func (a *attributes) text() string {
@@ -139,7 +141,7 @@ func (p *publisher) want(have *store.Node) string {
 			a = known
 		}
 	}
-	a.Name, a.ClientURLs = p.n.cfg.Name, append([]string{}, p.n.cfg.ClientURLs...)
+	a.Name, a.ClientURLs, a.Batch = p.n.cfg.Name, append([]string{}, p.n.cfg.ClientURLs...), p.n.offers()
 	return a.text()
 }
 

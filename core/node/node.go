@@ -53,6 +53,12 @@ type Config struct {
 	// CompareEvery is the log time between two comparisons of what happened on each
 	// member, 2 s, and HashEvery that between two of all that is stored, 10 minutes.
 	CompareEvery, HashEvery time.Duration
+	// NextFormats has the node read, and write where all others do, a format that no
+	// release knows: it stands for a later version in tests.
+	NextFormats bool
+	// HoldBatch, if not 0, keeps the cluster from writing batches in a newer format
+	// than this, as before a return to an older version.
+	HoldBatch int
 	// Timeout bounds a write or a linearizable read; 5 s and two election timeouts.
 	Timeout time.Duration
 	// AuthCost is how long a password takes to check; auth.CostDefault.
@@ -104,6 +110,8 @@ type Status struct {
 	// Compared is the raft index up to which all voters were seen to have the same
 	// state; Differing counts the comparisons in which one had not.
 	Compared, Differing uint64
+	// BatchFormat is that of the last batch applied, 0 before the first.
+	BatchFormat int
 }
 
 // Node is one machine of a cluster.
@@ -126,6 +134,7 @@ type Node struct {
 	keeper    *control.Keeper
 	publisher *publisher
 	compare   comparer
+	formats   formats
 	info      infoCache
 	access    access
 	wake      wake
@@ -147,7 +156,7 @@ func Open(cfg Config, e *env.Env) (*Node, error) {
 	n.mux = gateway.New(n, gateway.Options{ReadDefaultLocal: cfg.ReadDefaultLocal, Version: cfg.Version, AuthCost: cfg.AuthCost})
 	n.info.started = e.Clock.Wall().UnixNano()
 	n.publisher = newPublisher(n)
-	n.compare.n = n
+	n.compare.n, n.formats.n = n, n
 	var voters []env.NodeID
 	for _, m := range cfg.Members {
 		voters = append(voters, m.ID)
@@ -298,7 +307,7 @@ func (n *Node) Status() Status {
 		Index: n.store.Index(), Incarnation: s.Incarnation, Voters: s.Voters, Learners: s.Learners,
 		Pending: n.commands.count, Reads: n.reads.count, Watches: n.watchers.Len(),
 		Ready: s.Ready, Full: s.Full, Dead: n.dead != nil, Removed: s.Removed,
-		Compared: n.compare.agreed, Differing: n.compare.differs,
+		Compared: n.compare.agreed, Differing: n.compare.differs, BatchFormat: n.formats.seen,
 	}
 }
 
@@ -319,7 +328,7 @@ type machine Node
 // Apply changes the store by one entry: time moves, then the commands follow.
 func (m *machine) Apply(index uint64, entry []byte) {
 	n := (*Node)(m)
-	b, err := store.DecodeBatch(entry)
+	b, err := store.DecodeBatchUpTo(entry, n.newest())
 	if err != nil {
 		n.die(fmt.Errorf("node: apply entry %d: %w", index, err))
 		return
@@ -338,12 +347,13 @@ func (m *machine) Apply(index uint64, entry []byte) {
 		}
 	}
 	n.compare.applied(index)
+	n.formats.applied(store.BatchFormat(entry))
 }
 
 func (n *Node) emit(e *store.Event) {
 	n.events = append(n.events, e)
 	if n.info.saw(e) {
-		n.groupStale = true
+		n.groupStale, n.formats.stale = true, true
 	}
 	if e.Node.Key == store.SecretKey {
 		n.access.stale, n.access.changed = true, true
@@ -369,6 +379,7 @@ func (m *machine) Restore(r io.Reader) error {
 func (n *Node) replaced() {
 	n.restored = true
 	n.compare.restored()
+	n.formats.stale = true
 	n.events = nil // the history of the new state holds them
 	n.lostResults()
 }

@@ -5,10 +5,11 @@ import (
 	"hash/crc32"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 )
 
 // Version is the frame layout that this package writes and reads.
-const Version = 1
+const Version = format.Frame
 
 // The limits of a frame. A frame beyond them is not built, and is refused when
 // it arrives.

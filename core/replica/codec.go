@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/invariant"
 )
 
@@ -86,7 +87,7 @@ type meta struct {
 	unsettled []env.NodeID // of removed; encoded only where there are any
 }
 
-const metaVersion = 1
+const metaVersion = format.GroupState
 
 func (m *meta) encode() []byte {
 	p := appendBytes([]byte{metaVersion}, marshal(m.conf))
@@ -104,8 +105,11 @@ func appendTail(p []byte, ids []env.NodeID) []byte {
 }
 
 func decodeMeta(p []byte) (*meta, error) {
-	if len(p) == 0 || p[0] != metaVersion {
-		return nil, errors.New("unknown version of the header")
+	if len(p) == 0 {
+		return nil, errShort
+	}
+	if err := format.Check("group", int(p[0]), 1, metaVersion); err != nil {
+		return nil, err
 	}
 	d := decoder{p[1:], nil}
 	m := &meta{conf: &raftpb.ConfState{}}

@@ -146,7 +146,7 @@ func (r *Replica) refuses(c Change) error {
 
 // endangers refuses a change of the voters after which too few of them are there.
 func (r *Replica) endangers(c Change) error {
-	if planted.On(planted.RemovalWithoutQuorum) || planted.On(planted.PromoteWithoutCatchingUp) {
+	if planted.On(planted.PromoteWithoutCatchingUp) {
 		return nil
 	}
 	var after []env.NodeID

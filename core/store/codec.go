@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/invariant"
 )
 
 // codecVersion is the first byte of every encoded batch and list of commands.
-const codecVersion = 1
+const codecVersion = format.Batch
 
 // Flags of an encoded command. A command is its operation, the flags, key and
 // value as length and bytes, and then the fields that the flags announce, in

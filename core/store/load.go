@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 )
 
 // Load reads a snapshot that View.NewReader wrote and gives a store in the very
@@ -49,7 +50,7 @@ func openFrames(r io.Reader) (*frames, error) {
 		return nil, errors.New("not a snapshot of a store")
 	}
 	if v := head[len(snapshotMagic)]; v != snapshotVersion {
-		return nil, fmt.Errorf("version %d, want %d", v, snapshotVersion)
+		return nil, format.Check("state", int(v), 1, snapshotVersion)
 	}
 	return &frames{r: r, table: crc32.MakeTable(crc32.Castagnoli)}, nil
 }

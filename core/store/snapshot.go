@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+
+	"github.com/keelson/keelson/core/format"
 )
 
 // A snapshot is the bytes "KLSN", a version byte, and frames. A frame is its
@@ -18,7 +20,7 @@ import (
 //	history: count, then action refresh node [prev] [names of what was inside]
 const (
 	snapshotMagic   = "KLSN"
-	snapshotVersion = 1
+	snapshotVersion = format.State
 	frameHead       = 8
 	frameMax        = 64 << 10
 )

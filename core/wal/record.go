@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 )
 
 // The kinds of records. The numbers are on disks.
@@ -19,7 +20,7 @@ const (
 
 // formatVersion is the version of segments and snapshots that this package
 // writes and reads.
-const formatVersion = 1
+const formatVersion = format.Log
 
 var errMalformed = errors.New("malformed record")
 

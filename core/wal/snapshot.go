@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/keelson/keelson/core/format"
 )
 
 // The snapshot file: magic (8), version (2), cluster, node, index, term (8 each),
@@ -58,7 +60,7 @@ func (f *snapshotFile) WriteTo(w io.Writer) (int64, error) {
 func (f *snapshotFile) header() []byte {
 	p := make([]byte, 0, snapshotHeader+len(f.snap.Meta))
 	p = append(p, snapshotMagic...)
-	p = binary.LittleEndian.AppendUint16(p, formatVersion)
+	p = binary.LittleEndian.AppendUint16(p, format.Image)
 	p = binary.LittleEndian.AppendUint64(p, f.id.Cluster)
 	p = binary.LittleEndian.AppendUint64(p, uint64(f.id.Node))
 	p = binary.LittleEndian.AppendUint64(p, f.snap.Index)
@@ -98,7 +100,7 @@ func parseSnapshot(p []byte, id Identity) (*Snapshot, []byte, error) {
 		return nil, nil, rot(0, "not a snapshot")
 	}
 	q := p[len(snapshotMagic):]
-	if v := binary.LittleEndian.Uint16(q); v != formatVersion {
+	if v := binary.LittleEndian.Uint16(q); v != format.Image {
 		return nil, nil, wrongVersion(snapshotName, int(v))
 	}
 	at := func(i int) uint64 { return binary.LittleEndian.Uint64(q[2+8*i:]) }

@@ -199,7 +199,7 @@ func entry(l *line, data []byte) {
 		l.Text = cmp.Or(l.Text, "empty")
 		return
 	}
-	b, err := store.DecodeBatch(e.Data)
+	b, err := store.DecodeBatchUpTo(e.Data, store.NextBatch)
 	if err != nil {
 		note(l, err)
 		return

@@ -1,0 +1,76 @@
+// Package format numbers everything that is kept on disks or sent between machines, in one table.
+//
+// Each format carries its number where a reader of any version finds it. A program
+// refuses numbers that it does not know, and says which it has met and what to do: it
+// never guesses. A number is raised when a reader of the former one would misread
+// what is written; a field that old readers may pass over does not raise it.
+package format
+
+import "fmt"
+
+// The formats that this program writes. The packages that encode them use these
+// numbers, so that the table below cannot be wrong about them.
+const (
+	Log        = 1 // segments of the log
+	Image      = 1 // the file of the last snapshot
+	State      = 1 // what a snapshot holds of the store, on disk and on its way to others
+	GroupState = 1 // what a snapshot holds of the members
+	Batch      = 1 // entries of the log
+	Commands   = 1 // commands that a member forwards to the leader
+	Frame      = 1 // what members send to each other
+	Hashes     = 1 // what members tell each other of their states
+	Change     = 1 // changes of the members that one forwards to the leader
+	Archive    = 1 // backups
+	Identity   = 1 // who a member is, beside its log
+)
+
+// Row is one format.
+type Row struct {
+	Name   string
+	Place  string // where it is met
+	Oldest int    // that is read
+	Newest int    // that is read
+	Writes string // which is written
+}
+
+// Table lists every format.
+func Table() []Row {
+	const own = "the newest"
+	return []Row{
+		{"log", "`member/wal-…`, header of each file", 1, Log, own},
+		{"image", "`member/snapshot`, header", 1, Image, own},
+		{"state", "body of `member/snapshot`; snapshots between members; backups", 1, State, own},
+		{"group", "header of snapshots: who votes", 1, GroupState, own},
+		{"batch", "each entry of the log, on disk and between members", 1, Batch, "the newest that every member reads"},
+		{"commands", "writes on their way to the leader", 1, Commands, own},
+		{"frame", "everything between members", 1, Frame, own},
+		{"hashes", "comparison of states, between members", 1, Hashes, own},
+		{"change", "changes of members, on their way to the leader", 1, Change, own},
+		{"archive", "files of `keelson snapshot save`", 1, Archive, own},
+		{"identity", "`identity`", 1, Identity, own},
+	}
+}
+
+// UnknownError is met where something is of a format that this program does not know.
+type UnknownError struct {
+	Name           string
+	Got            int
+	Oldest, Newest int // that are read here
+}
+
+// Error names the format, and what to do.
+func (e *UnknownError) Error() string {
+	reads := fmt.Sprint(e.Newest)
+	if e.Oldest != e.Newest {
+		reads = fmt.Sprintf("%d to %d", e.Oldest, e.Newest)
+	}
+	return fmt.Sprintf("%s format %d is not known here, this program reads %s: use the version of the program that wrote it, or a later one", e.Name, e.Got, reads)
+}
+
+// Check refuses a number outside of what is read.
+func Check(name string, got, oldest, newest int) error {
+	if got < oldest || got > newest {
+		return &UnknownError{name, got, oldest, newest}
+	}
+	return nil
+}
