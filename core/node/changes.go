@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/env"
@@ -346,7 +347,7 @@ func (n *Node) isMember(id env.NodeID) bool {
 // replaces is the member in whose place id was added and which is still there, or 0.
 func (n *Node) replaces(id env.NodeID) env.NodeID {
 	node, missing := n.View().Get(memberKey(id), false)
-	if missing != nil {
+	if missing != nil || !strings.Contains(node.Value, `"replaces"`) { // asked in every turn: most say nothing of it
 		return 0
 	}
 	a, ok := attributesOf(node.Value)
