@@ -27,6 +27,7 @@ func RarePaths() []RarePath {
 		{"check: ttl refreshed within one tick of expiry", often},
 		{"client: compare-and-swap lost to a concurrent one", often},
 		{"client: lock holder dies", often},
+		{"client: rights taken away", often},
 		{"client: watch crossing compaction", 0}, // takes 1,000 changes; the scenario watch-too-late goes there
 		{"client: watch resumed on another member", often},
 		{"daemon: member rebuilt from the others", 0},
