@@ -290,6 +290,9 @@ func (n *Node) followUp() {
 			}
 		}
 	}
+	if !n.replacing && !n.groupStale {
+		return // the usual case, in every turn
+	}
 	for _, id := range n.replica.Voters() {
 		if old := n.replaces(id); old != 0 {
 			_ = n.proposeRemoval(old, store.Command{Op: store.OpDelete, Key: memberKey(old)}) // refused, it is tried again
@@ -347,7 +350,7 @@ func (n *Node) isMember(id env.NodeID) bool {
 // replaces is the member in whose place id was added and which is still there, or 0.
 func (n *Node) replaces(id env.NodeID) env.NodeID {
 	node, missing := n.View().Get(memberKey(id), false)
-	if missing != nil || !strings.Contains(node.Value, `"replaces"`) { // asked in every turn: most say nothing of it
+	if missing != nil || !strings.Contains(node.Value, `"replaces"`) {
 		return 0
 	}
 	a, ok := attributesOf(node.Value)

@@ -10,7 +10,7 @@ import (
 // regroup tells the network who this node is and where others are: what members
 // say of themselves, and what was told at the start of those that have not spoken.
 func (n *Node) regroup() {
-	n.groupStale = false
+	n.groupStale, n.replacing = false, false
 	urls := make(map[env.NodeID][]string)
 	for _, m := range n.cfg.Members {
 		urls[m.ID] = m.PeerURLs
@@ -19,6 +19,7 @@ func (n *Node) regroup() {
 		for _, child := range dir.Nodes {
 			id, known := memberOf(child.Key)
 			a, ok := attributesOf(child.Value)
+			n.replacing = n.replacing || a.Replaces != ""
 			if known && ok && len(a.PeerURLs) > 0 {
 				urls[id] = a.PeerURLs
 			}

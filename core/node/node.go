@@ -140,6 +140,7 @@ type Node struct {
 	wake      wake
 	// groupStale says that members may be elsewhere than the network was told.
 	groupStale bool
+	replacing  bool       // some member says in whose place it came, as of then
 	known      []env.Peer // as the network was last told, by ID
 	former     []env.Peer // of them, those that have left since, oldest first
 	dead       error
