@@ -36,7 +36,6 @@ const (
 
 	PromoteWithoutCatchingUp Bug = 41 // an empty learner votes: promotion without the log
 	RemovedNotTold           Bug = 43 // a removed member that comes back is let alone: removed members stop
-	RemovalWithoutQuorum     Bug = 44 // removal takes the majority away: liveness
 	WipedMemberAccepted      Bug = 40 // founder without its log votes again: durability
 	ProxyResendsWrite        Bug = 42 // proxy sends a write again whose outcome is unknown: linearizability
 	MirrorSkipsGap           Bug = 49 // a feed begins at the present, not where the mirror was: mirror

@@ -82,8 +82,14 @@ func Run(c Config) (*Verdict, error) {
 func (r *run) open() {
 	r.c = sim.NewCluster(r.Seed, r.Machines, sim.ClusterOptions{
 		Options: sim.Options{Link: r.link, Disk: r.disk, Trace: r.Trace, Log: r.Log, LogLevel: r.LogLevel, NoRare: r.NoRare, TraceRing: 2048},
-		Restart: r.restart, Config: r.node,
+		Restart: r.restart, Config: r.node, Off: r.forms(),
 	})
+	if r.forms() {
+		late := purpose(r.Seed, "power on")
+		for _, m := range r.c.Machines() {
+			r.c.At(time.Duration(late.Int64N(int64(powerOnMax))), "power on", m.PowerOn)
+		}
+	}
 	if r.onEvent != nil {
 		r.c.OnEvent(r.onEvent)
 	}
@@ -126,7 +132,7 @@ func (r *run) calm() {
 	r.bench.calm = true
 	r.c.Note("calm")
 	var bounds check.Bounds
-	if !check.Lead(r.c, bounds) {
+	if !check.Lead(r.c, bounds) || !check.Departed(r.c, bounds) {
 		return
 	}
 	r.endRemoved()

@@ -75,6 +75,8 @@ func Mutants() []Mutant {
 		{planted.WipedMemberAccepted, 'A', "a member without its log is let in again", append([]string{check.Reborn}, gone...)},
 		{planted.PeerQueueUnbounded, 'A', "the queue to a peer has no bound", []string{check.Memory}},
 		{planted.AuthWatchLeaks, 'A', "a watch shows keys that its reader may not read any more", []string{check.Access}},
+		{planted.PromoteWithoutCatchingUp, 'A', "a learner gets its vote without the log", []string{check.Promoted}},
+		{planted.RemovedNotTold, 'A', "a removed member that comes back is told nothing", []string{check.Departure}},
 		{planted.ProxyResendsWrite, 'B', "a proxy sends a write again whose outcome is unknown", []string{lin}},
 		{planted.MirrorSkipsGap, 'A', "a mirror goes on from the present, not from where it was", []string{check.Mirrored}},
 	}

@@ -18,6 +18,8 @@ const (
 	Memory     = "memory bound"
 	Liveness   = "liveness"
 	TTLLate    = "ttl late"
-	Mirrored   = "mirror" // a mirror shows what the members never were
-	Access     = "access" // somebody was shown, or changed, what he may not, or an administrator's change was lost
+	Promoted   = "promotion" // a member votes that does not hold the log
+	Departure  = "departure" // a member that was removed lives on
+	Mirrored   = "mirror"    // a mirror shows what the members never were
+	Access     = "access"    // somebody was shown, or changed, what he may not, or an administrator's change was lost
 )
