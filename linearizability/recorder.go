@@ -39,8 +39,12 @@ func (r *Recorder) Begin(client int, endpoint string, in Input) *Pending {
 }
 
 // End notes the answer. An answer of code 300 or 301 to a write leaves its
-// outcome unknown.
+// outcome unknown; one of code 110 says that there was none.
 func (p *Pending) End(out Output) {
+	if out.Code == int(store.CodeUnauthorized) {
+		p.Fail()
+		return
+	}
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	if out.Code == int(store.CodeRaftInternal) || out.Code == int(store.CodeLeaderElection) {
@@ -50,7 +54,8 @@ func (p *Pending) End(out Output) {
 	p.op.Return, p.op.ReturnedAt, p.op.Unknown, p.op.Output = p.r.seq, p.r.now(), false, out
 }
 
-// Fail notes that the operation surely had no effect: it never left the client.
+// Fail notes that the operation surely had no effect: it never left the client, or
+// was refused before anything was looked at.
 func (p *Pending) Fail() {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
