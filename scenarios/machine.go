@@ -50,6 +50,7 @@ func (r *runner) configure(m *sim.Machine, s *script.Start) {
 		r.cluster.Misconfigure(m, err)
 		return
 	}
+	serve.Daemon.Mirror = []string{"/"} // of a proxy, so that there are mirrors to look at
 	r.cluster.Configure(m, serve.Daemon)
 }
 

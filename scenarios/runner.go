@@ -528,6 +528,9 @@ func (r *runner) caughtUp(name string) bool {
 	if leader == nil || err != nil || !m.Up() {
 		return false
 	}
+	if d := sim.DaemonOf(m); d != nil && d.Mirror() != nil {
+		return d.Mirror().Synced() && d.View().Index() >= leader.View().Index()
+	}
 	n := sim.NodeOf(m)
 	return n != nil && n.Status().Applied >= leader.Status().Applied && n.Status().Term == leader.Status().Term
 }

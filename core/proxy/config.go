@@ -32,7 +32,7 @@ const (
 	// member answers within 5 s and two election timeouts, and a watch at once.
 	answerMax = 10 * time.Second
 	// silenceMax is how long a member may owe an answer before others are asked
-	// first.
+	// first, also for a read that waits.
 	silenceMax = time.Second
 	// keepMax is the longest answer that is kept until it is whole. Of a longer one
 	// the beginning leaves before the end has come.

@@ -65,6 +65,10 @@ func (p *Proxy) forward(req *gateway.Request, r gateway.Responder) (cancel func(
 		header: p.outgoing(req), body: bytes.Clone(req.Body), left: p.usable(),
 	}
 	if len(c.left) == 0 {
+		if p.leadsBack() {
+			r.Reply(failure(508, loopText, retry.Unsent))
+			return func() {}
+		}
 		p.hurry()
 		r.Reply(failure(503, "proxy: zero endpoints currently available", retry.Unsent))
 		return func() {}
@@ -112,6 +116,9 @@ func (c *call) next() {
 		Timeout: c.p.cfg.WriteTimeout + answerMax, Connect: c.p.cfg.DialTimeout, Stream: true,
 	}, a)
 	a.listen()
+	if retry.Reads(c.method) && len(c.left) > 0 {
+		a.patience = c.p.env.Clock.After(silenceMax, a.silent)
+	}
 }
 
 // lost follows an attempt that brought no answer.
@@ -181,10 +188,13 @@ type attempt struct {
 	asked  env.Instant
 	cancel func()
 	quiet  env.Timer // of ReadTimeout
-	status int
-	header []gateway.Header
-	kept   []byte // of the body, not handed on yet
-	begun  bool   // the head was handed on
+	// patience ends where another member is asked the same; nil for writes and for the
+	// last member.
+	patience env.Timer
+	status   int
+	header   []gateway.Header
+	kept     []byte // of the body, not handed on yet
+	begun    bool   // the head was handed on
 }
 
 // listen begins to wait for the next sign of life, where that is bounded.
@@ -205,19 +215,38 @@ func (a *attempt) listen() {
 // quit gives the attempt up.
 func (a *attempt) quit() {
 	a.cancel()
-	if a.quiet != nil {
-		a.quiet.Stop()
-	}
+	a.rest()
 	if a.to.owes && a.to.since == a.asked && a.c.p.env.Clock.Now().Sub(a.asked) < silenceMax {
 		a.to.owes = false // it had no time to answer
 	}
 }
 
+// rest stops the timers.
+func (a *attempt) rest() {
+	for _, t := range []env.Timer{a.quiet, a.patience} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+}
+
+// silent asks another member for what this one keeps back. It may be gone without a
+// word, or there may be no leader: then the last one that is asked is waited for.
+func (a *attempt) silent() {
+	a.c.p.env.Rare.Mark("proxy: next member for a read that waits")
+	a.quit()
+	a.c.next()
+}
+
 // Head takes the beginning of an answer.
 func (a *attempt) Head(status int, header []env.WebHeader) {
+	if a.patience != nil {
+		a.patience.Stop()
+	}
 	a.listen()
 	if status >= 500 && value(header, retry.Header) == retry.Unsent {
-		a.c.looped = a.c.looped || status == 508
+		a.to.loops = status == 508
+		a.c.looped = a.c.looped || a.to.loops
 		a.quit()
 		a.miss(retry.NotSent, fmt.Sprintf("it answered %d and that nobody acted on the request", status))
 		return
@@ -271,9 +300,7 @@ func (a *attempt) pass(n int) {
 
 // End takes the end of the answer, or the reason why there is none.
 func (a *attempt) End(err error) {
-	if a.quiet != nil {
-		a.quiet.Stop()
-	}
+	a.rest()
 	switch {
 	case a.begun:
 		if err != nil {

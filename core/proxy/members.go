@@ -18,6 +18,7 @@ type endpoint struct {
 	url   string
 	until env.Instant // it is left alone until then
 	down  bool        // it failed and has not answered since
+	loops bool        // what was sent there last came back to a proxy it had passed
 	// owes says that a request went out at since and nothing has come back from the
 	// member after it.
 	owes  bool
@@ -51,7 +52,12 @@ func (p *Proxy) failed(at *endpoint, why string) {
 	}
 }
 
-func (at *endpoint) heard() { at.down, at.owes, at.until = false, false, 0 }
+func (at *endpoint) heard() { at.down, at.loops, at.owes, at.until = false, false, false, 0 }
+
+// leadsBack says that an endpoint is left alone because it leads back to a proxy.
+func (p *Proxy) leadsBack() bool {
+	return slices.ContainsFunc(p.eps, func(at *endpoint) bool { return at.loops })
+}
 
 // search asks one place after the other for the list of members.
 type search struct {

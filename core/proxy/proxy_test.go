@@ -243,6 +243,7 @@ func TestLoopIsRefused(t *testing.T) {
 	assert.Equal(t, 508, c.reply.Status)
 	assert.Contains(t, string(c.reply.Body), "advertise-client-urls")
 	assert.Len(t, w.asked, 3, "each was tried once")
+	assert.Equal(t, 508, w.ask(p, "GET", "/v2/keys/a").reply.Status, "while they are left alone, too")
 
 	p = w.open(t, Config{OwnURLs: []string{"HTTP://A:2379/"}})
 	assert.ElementsMatch(t, []string{"http://b:2379", "http://c:2379"}, p.Endpoints())
@@ -262,9 +263,11 @@ func TestMembersThatKeepOthersWaitingComeLast(t *testing.T) {
 	w.everywhere(says(200, "ok"))
 	first := p.Endpoints()[0]
 	w.answer[first] = func(*env.WebRequest, env.WebReceiver) {}
-	c := w.ask(p, "GET", "/v2/keys/a")
+	c, write := w.ask(p, "GET", "/v2/keys/a"), w.ask(p, "PUT", "/v2/keys/a")
 	assert.Nil(t, c.reply)
 	w.run(p, time.Second)
+	assert.Equal(t, "ok", string(c.reply.Body), "a read goes on to the next")
+	assert.Nil(t, write.reply)
 	assert.Equal(t, first, p.Endpoints()[2])
 	assert.NotNil(t, w.ask(p, "GET", "/v2/keys/a").reply)
 }

@@ -52,6 +52,7 @@ func RarePaths() []RarePath {
 		{"proxy: another cluster", 0},
 		{"proxy: loop refused", 0},
 		{"proxy: next member", often},
+		{"proxy: next member for a read that waits", often},
 		{"proxy: outcome unknown", often},
 		{"proxy: reader too slow", often},
 		{"replica: arriving snapshot superseded", 0},

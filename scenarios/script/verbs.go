@@ -189,7 +189,7 @@ func Conditions() []ConditionForm {
 			return cond(len(a) == 2 && isMachine(a[0]) && a[1] == "down", func() Condition { return Condition{What: "down", Who: a[0]} })
 		}},
 		{"converged", "converged", "All daemons that run hold the same store.", word("converged", "converged")},
-		{"caught-up", "MACHINE caught up", "That machine has applied all that the leader has.", func(a []string) (Condition, bool) {
+		{"caught-up", "MACHINE caught up", "That machine has applied all that the leader has; a proxy has copied it.", func(a []string) (Condition, bool) {
 			return cond(len(a) == 3 && isMachine(a[0]) && a[1] == "caught" && a[2] == "up", func() Condition { return Condition{What: "caught-up", Who: a[0]} })
 		}},
 		{"key", "key KEY = VALUE", "The leader's store holds the value at the key.", func(a []string) (Condition, bool) {
