@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -87,6 +88,9 @@ func (c Config) settle() (*settings, error) {
 	}
 	if !s.HasPlan {
 		from := 3 * time.Second // let there be a leader first
+		if s.forms() {
+			from = 0
+		}
 		s.Plan = fault.Draw(c.Seed, fault.Shape{Machines: s.names, From: from, Until: s.Duration}, s.families)
 	}
 	if err := s.Plan.Check(); err != nil {
@@ -96,6 +100,13 @@ func (c Config) settle() (*settings, error) {
 	s.drawNodes()
 	return s, nil
 }
+
+// forms says that the machines of this run are switched on one by one, and form their
+// cluster while everything fails.
+func (c *Config) forms() bool { return purpose(c.Seed, "formation").IntN(6) == 0 }
+
+// powerOnMax is how late a machine may be.
+const powerOnMax = 5 * time.Second
 
 func (s *settings) chooseFamilies() error {
 	if s.Families == nil {
@@ -171,9 +182,32 @@ func (s *settings) drawNodes() {
 	if slices.Contains(s.Workloads, "bulk") {
 		chunk = max(chunk, 100_000) // or a large snapshot takes minutes of round trips
 	}
-	s.node = func(_ *sim.Machine, c *node.Config) {
+	later := laterVersion(s.Seed)
+	s.node = func(m *sim.Machine, c *node.Config) {
+		c.NextFormats = later(m)
 		c.SnapshotEntries, c.TailEntries = uint64(entries), uint64(tail)
 		c.BatchBytes, c.SegmentBytes, c.ChunkBytes = batch, segment, chunk
+	}
+}
+
+// laterVersion draws which machines run a later version of the program, from some life
+// on: in most runs none, else each sooner or later, or some and others never.
+func laterVersion(seed uint64) func(m *sim.Machine) bool {
+	r := purpose(seed, "versions")
+	chance := pick(r, 0, 0, 0, 1, 2, 4)
+	from := make(map[env.NodeID]int)
+	return func(m *sim.Machine) bool {
+		if chance == 0 {
+			return false
+		}
+		if _, drawn := from[m.ID()]; !drawn {
+			one := purpose(seed, "version of "+m.Name())
+			from[m.ID()] = 1 + one.IntN(3)
+			if one.IntN(4) >= chance {
+				from[m.ID()] = math.MaxInt
+			}
+		}
+		return m.Life() >= from[m.ID()]
 	}
 }
 
