@@ -19,7 +19,7 @@ func (n *Node) regroup() {
 		for _, child := range dir.Nodes {
 			id, known := memberOf(child.Key)
 			a, ok := attributesOf(child.Value)
-			n.replacing = n.replacing || a.Replaces != ""
+			n.replacing = n.replacing || n.isMember(parseID(a.Replaces))
 			if known && ok && len(a.PeerURLs) > 0 {
 				urls[id] = a.PeerURLs
 			}
