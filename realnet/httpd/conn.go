@@ -167,6 +167,8 @@ func (c *conn) readBody() bool {
 		Path:        c.head.path,
 		Query:       c.head.query,
 		ContentType: c.head.contentType,
+		User:        c.head.user,
+		Password:    c.head.password,
 		Body:        c.buf[c.from+c.head.size : c.from+want],
 	}
 	c.from += want

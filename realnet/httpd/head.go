@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"bytes"
+	"encoding/base64"
 	"strings"
 
 	"github.com/keelson/keelson/core/gateway"
@@ -12,6 +13,9 @@ type head struct {
 	method      string
 	path, query string
 	contentType string
+	credentials string // as on the wire, of user and password
+	user        string
+	password    string
 	length      int64 // of the body
 	close       bool  // the client wants the connection closed after the answer
 	size        int   // of the head itself, in bytes
@@ -44,7 +48,7 @@ func parseHead(p []byte, h *head) verdict {
 		return unfinished
 	}
 	line, rest, _ := bytes.Cut(p[:end+2], []byte("\r\n"))
-	*h = head{contentType: h.contentType, size: end + 4}
+	*h = head{contentType: h.contentType, credentials: h.credentials, user: h.user, password: h.password, size: end + 4}
 	if !h.requestLine(line) || !h.fields(rest) {
 		return unusual
 	}
@@ -115,7 +119,7 @@ func plainMethod(m []byte) string {
 // fields reads the header lines. A field that could change the meaning of others,
 // or of the body, makes the request unusual.
 func (h *head) fields(p []byte) bool {
-	var host, length, typed bool
+	var host, length, typed, named bool
 	contentType := h.contentType
 	h.contentType = ""
 	for len(p) > 0 {
@@ -144,6 +148,11 @@ func (h *head) fields(p []byte) bool {
 			}
 			typed = true
 			h.contentType = same(contentType, value)
+		case equalFold(name, "authorization"):
+			if named || !h.basic(value) {
+				return false
+			}
+			named = true
 		case equalFold(name, "connection"):
 			switch {
 			case equalFold(value, "close"):
@@ -155,12 +164,34 @@ func (h *head) fields(p []byte) bool {
 			return false
 		}
 	}
+	if !named {
+		h.credentials, h.user, h.password = "", "", ""
+	}
 	return host
+}
+
+// basic reads the credentials of basic authentication; other kinds are for net/http to
+// judge. Those of the last request are remembered.
+func (h *head) basic(value []byte) bool {
+	if h.credentials != "" && h.credentials == string(value) {
+		return true
+	}
+	kind, text, ok := bytes.Cut(value, []byte(" "))
+	if !ok || !equalFold(kind, "basic") {
+		return false
+	}
+	plain, err := base64.StdEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return false
+	}
+	h.user, h.password, ok = strings.Cut(string(plain), ":")
+	h.credentials = string(value)
+	return ok
 }
 
 // isLoaded reports fields that only net/http understands here.
 func isLoaded(name []byte) bool {
-	for _, loaded := range [...]string{"transfer-encoding", "expect", "upgrade", "authorization", "trailer", "te", "http2-settings", "origin"} {
+	for _, loaded := range [...]string{"transfer-encoding", "expect", "upgrade", "trailer", "te", "http2-settings", "origin"} {
 		if equalFold(name, loaded) {
 			return true
 		}

@@ -453,6 +453,7 @@ func FuzzParseHead(f *testing.F) {
 		put("/a", "b"), get("/v2/keys/?recursive=true&x=%20"), get("/v2/keysx"), "GET /v2/keys HTTP/1.1\r\n\r\n",
 		"POST /v2/keys/q HTTP/1.1\r\nHost: [::1]:2379\r\ncontent-LENGTH: 3\r\nContent-type: \ta \r\nConnection: Keep-Alive\r\n\r\nabc",
 		"DELETE /v2/keys/a%2Fb HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX: \r\n\r\n",
+		"GET /v2/keys/a HTTP/1.1\r\nHost: a\r\nAuthorization: Basic cm9vdDpwOncg\r\n\r\n", "GET /v2/keys/a HTTP/1.1\r\nHost: a\r\nAuthorization: bASIC Og==\r\n\r\n",
 		"GET /v2/keys/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET /v2/keys/a HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", "GET /v2/keys/a HTTP/1.1\r\nHost : a\r\n\r\n",
 	} {
 		f.Add([]byte(s))
@@ -472,9 +473,27 @@ func FuzzParseHead(f *testing.F) {
 		assert.Equal(t, r.Header.Get("Content-Type"), h.contentType)
 		assert.Equal(t, max(r.ContentLength, 0), h.length)
 		assert.Equal(t, r.Close, h.close)
+		user, password, _ := r.BasicAuth()
+		assert.Equal(t, user, h.user)
+		assert.Equal(t, password, h.password)
 		assert.Empty(t, r.TransferEncoding)
 		assert.Less(t, h.size, len(p)+1)
 	})
+}
+
+// Who asks is told anew with each request of a connection.
+func TestCredentialsAreNotInherited(t *testing.T) {
+	var h head
+	const with = "GET /v2/keys/a HTTP/1.1\r\nHost: a\r\nAuthorization: Basic cm9vdDpwdw==\r\n\r\n"
+	for range 2 {
+		require.Equal(t, plain, parseHead([]byte(with), &h))
+		assert.Equal(t, []string{"root", "pw"}, []string{h.user, h.password})
+	}
+	require.Equal(t, plain, parseHead([]byte("GET /v2/keys/a HTTP/1.1\r\nHost: a\r\n\r\n"), &h))
+	assert.Empty(t, h.user+h.password)
+	for _, odd := range []string{"Bearer x", "Basic", "Basic !", "Basic cm9vdA==", "Basic cm9vdDpwdw==\r\nAuthorization: Basic cm9vdDpwdw=="} {
+		assert.Equal(t, unusual, parseHead([]byte("GET /v2/keys/a HTTP/1.1\r\nHost: a\r\nAuthorization: "+odd+"\r\n\r\n"), new(head)), odd)
+	}
 }
 
 func BenchmarkParseHead(b *testing.B) {
