@@ -40,6 +40,8 @@ type Cluster struct {
 	confs   map[*Machine]daemon.Config
 	faulty  map[*Machine]error // configurations that no daemon understands
 	roles   map[*Machine]role
+	first   []*Machine        // the founders
+	knows   map[*Machine]bool // founders who have known all founders to have started
 }
 
 // hashEvery is how often members of a simulated cluster compare all that they hold: a
@@ -57,6 +59,7 @@ func NewCluster(seed uint64, n int, o ClusterOptions) *Cluster {
 	c := &Cluster{
 		World: NewWorld(seed, o.Options), opts: o,
 		confs: make(map[*Machine]daemon.Config), faulty: make(map[*Machine]error), roles: make(map[*Machine]role),
+		knows: make(map[*Machine]bool),
 	}
 	c.opts.Restart = cmp.Or(c.opts.Restart, time.Second)
 	var list []string
@@ -67,7 +70,15 @@ func NewCluster(seed uint64, n int, o ClusterOptions) *Cluster {
 	c.OnTurn(c.look)
 	for i := 1; i <= n; i++ {
 		m := c.AddMachine(fmt.Sprintf("n%d", i), daemon.Config{Bootstrap: bootstrap.Config{InitialCluster: c.founded, Token: c.token()}})
-		c.roles[m] = role{member: bootstrap.MemberID([]string{peerURL(m)}, c.token())}
+		c.first = append(c.first, m)
+		// A machine that is late is in its cluster all the same: the others may be at
+		// work before it is up.
+		boot := c.confs[m].Bootstrap
+		id, err := boot.Founded()
+		if err != nil { // the list was made above
+			panic(err)
+		}
+		c.roles[m] = role{id.ID, id.Cluster}
 	}
 	if !o.Off {
 		for _, m := range c.Machines() {
@@ -166,6 +177,30 @@ func (c *Cluster) look(m *Machine) {
 	if r := (role{n.ID(), n.Cluster()}); c.roles[m] != r {
 		c.roles[m] = r
 	}
+	if !c.Formed() && !c.knows[m] {
+		c.knows[m] = c.knowsAll(n)
+	}
+}
+
+// knowsAll says that a member knows all founders to have started.
+func (c *Cluster) knowsAll(n *node.Node) bool {
+	for _, f := range c.first {
+		if !slices.ContainsFunc(n.Info().Members, func(x gateway.Member) bool { return x.Started && x.ID == c.roles[f].member }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Formed says that each founder has known all founders to have started. Before that
+// a founder's disk must not be lost: there may be nobody who could tell.
+func (c *Cluster) Formed() bool {
+	for _, m := range c.first {
+		if !c.knows[m] {
+			return false
+		}
+	}
+	return true
 }
 
 // Endpoints lists the client URLs of all machines.

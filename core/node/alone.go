@@ -65,7 +65,7 @@ type salvager struct {
 }
 
 func (m *salvager) Apply(index uint64, entry []byte) {
-	b, err := store.DecodeBatch(entry)
+	b, err := store.DecodeBatchUpTo(entry, store.NextBatch)
 	switch {
 	case m.err != nil:
 	case err != nil:

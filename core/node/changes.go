@@ -217,7 +217,7 @@ func (n *Node) proposeRemoval(id env.NodeID, record store.Command) error {
 
 func (n *Node) proposeConf(c replica.Change, record ...store.Command) error {
 	b := store.Batch{Time: n.logTime(), Wall: n.env.Clock.Wall().UnixNano(), Commands: record}
-	c.Entry = store.AppendBatch(nil, &b)
+	c.Entry = store.AppendBatchAs(nil, &b, n.formats.write())
 	if err := n.replica.ProposeConfChange(c); err != nil {
 		return err
 	}

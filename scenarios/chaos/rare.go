@@ -37,6 +37,8 @@ func RarePaths() []RarePath {
 		{"mirror: list again", 0},
 		{"mirror: older listing refused", 0},
 		{"mirror: outcome of a write unknown", 0},
+		{"node: a newer batch format begins", often},
+		{"node: an older batch format returns", 0}, // versions only rise here; a test of the simulator goes back
 		{"node: commands forwarded to a former leader", often},
 		{"node: commands sent again after a leader change", often},
 		{"node: commands sent again after a while", often},
