@@ -179,7 +179,7 @@ func (o *operator) remove(m *sim.Machine) bool {
 // wipe puts an empty disk into a machine. After a while the operator has the member
 // replaced; until then the machine tries to come back as what it was.
 func wipe(r *Runner, m *sim.Machine, a *Action) func() {
-	if r.c.MemberOf(m) == 0 || !r.c.IsMember(m) {
+	if r.c.MemberOf(m) == 0 || !r.c.IsMember(m) || !r.c.Formed() {
 		return nil
 	}
 	r.Damaged[m.ID()] = true
