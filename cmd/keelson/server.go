@@ -326,7 +326,7 @@ func (p *server) nodeFigures(n *node.Node) metrics.Node {
 	return metrics.Node{
 		Leader: s.Leader == s.ID, HasLeader: s.Leader != 0, Term: s.Term, Commit: s.Commit, Applied: s.Applied,
 		Index: uint64(s.Index), LeaderChanges: p.changes, Pending: s.Pending, Reads: s.Reads,
-		Watchers: p.http.Watchers(), Full: s.Full,
+		Watchers: p.http.Watchers(), Full: s.Full, Compared: s.Compared, Differing: s.Differing,
 		Succeeded: map[string]uint64{
 			"set": st.SetsSuccess, "delete": st.DeleteSuccess, "update": st.UpdateSuccess, "create": st.CreateSuccess,
 			"compareAndSwap": st.CompareAndSwapSuccess, "compareAndDelete": st.CompareAndDeleteSuccess, "expire": st.ExpireCount,

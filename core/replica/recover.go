@@ -35,6 +35,9 @@ func (r *Replica) recover() (*recovered, error) {
 	for _, where := range old.Cut {
 		r.env.Log.Log(env.Warn, "unfinished write cut from the log", "id", r.cfg.ID, "file", where)
 	}
+	if n := len(old.Entries); n >= progressEntries {
+		r.env.Log.Log(env.Info, "the log is read", "id", r.cfg.ID, "entries", n)
+	}
 	rec := &recovered{conf: &raftpb.ConfState{}, hard: &raftpb.HardState{}}
 	if err := r.recoverSnapshot(rec, old); err != nil {
 		return nil, fmt.Errorf("the snapshot: %w", err)
@@ -68,7 +71,7 @@ func (r *Replica) recoverSnapshot(rec *recovered, old *wal.Recovered) error {
 		}
 		rec.index, rec.term, rec.conf, rec.removed, rec.unsettled = s.Index, s.Term, m.conf, m.removed, m.unsettled
 		r.images.index, r.images.size = s.Index, int64(len(old.Body))
-		return r.machine.Restore(bytes.NewReader(old.Body))
+		return r.machine.Restore(r.watched(bytes.NewReader(old.Body), int64(len(old.Body))))
 	}
 	if len(old.Entries) > 0 || len(old.HardState) > 0 || r.cfg.Join {
 		return nil

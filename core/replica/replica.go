@@ -63,6 +63,8 @@ type Replica struct {
 	in      reception // the snapshot that is arriving
 
 	received, sent meter // append messages
+
+	toldAt uint64 // index up to which people know that the log was applied
 }
 
 // Open brings a replica up from what the disk holds: the machine is restored
@@ -82,6 +84,7 @@ func Open(cfg Config, e *env.Env, m Machine) (*Replica, error) {
 		return nil, fmt.Errorf("replica: open: %w", err)
 	}
 	r.storage.image = r.image
+	r.toldAt = rec.index
 	r.applied, r.appliedTerm, r.commit = rec.index, rec.term, rec.hard.GetCommit()
 	r.term, r.vote = rec.hard.GetTerm(), rec.hard.GetVote()
 	r.conf, r.removed, r.unsettled = rec.conf, rec.removed, rec.unsettled
@@ -403,6 +406,7 @@ func (r *Replica) apply(entries []*raftpb.Entry) {
 		r.images.entries++
 		r.loose.bytes += int64(len(e.GetData())) + entryOverhead
 		r.loose.entries++
+		r.applying()
 	}
 	r.commit = max(r.commit, r.applied)
 }

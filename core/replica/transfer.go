@@ -184,6 +184,8 @@ type reception struct {
 	sum      uint64
 	heard    uint64 // tick
 
+	bytes, told int64 // arrived so far, and when people were last told
+
 	// The last one that was completed, so that a lost answer can be given again.
 	doneFrom     env.NodeID
 	doneTransfer uint64
@@ -220,6 +222,7 @@ func (r *Replica) takeChunk(from env.NodeID, payload []byte) error {
 	}
 	in.sum = crc64.Update(in.sum, crcTable(), c.data)
 	in.state.pieces = append(in.state.pieces, c.data)
+	r.receiving(len(c.data))
 	in.next++
 	if in.sum != c.sum {
 		in.transfer = 0
@@ -252,6 +255,7 @@ func (r *Replica) beginReception(from env.NodeID, life uint64, c *chunk) error {
 	}
 	at := m.GetSnapshot().GetMetadata()
 	in := &r.in
+	in.bytes, in.told = 0, 0
 	in.from, in.life, in.transfer, in.message, in.next, in.sum = from, life, c.transfer, m, 0, 0
 	in.state = &state{index: at.GetIndex(), term: at.GetTerm(), removed: c.removed, unsettled: c.unsettled}
 	return nil

@@ -15,7 +15,7 @@ type RotError struct {
 // Error names file and offset, and what to do.
 func (e *RotError) Error() string {
 	return fmt.Sprintf("wal: open %s: damaged at byte %d (frame %d): %s;"+
-		" remove this member, clear its data directory and add it again", e.File, e.Offset, e.Seq, e.Reason)
+		" a member of several is rebuilt from the others, one that is alone needs a backup (keelson snapshot restore)", e.File, e.Offset, e.Seq, e.Reason)
 }
 
 // WrongError says that a file is whole but not for this node to use.

@@ -24,7 +24,9 @@ type Node struct {
 	LeaderChanges     uint64
 	Pending, Reads    int // commands and linearizable reads without an outcome
 	Watchers          int
-	Full              bool // the disk is full
+	Full              bool   // the disk is full
+	Compared          uint64 // raft index up to which all members were seen to have the same state
+	Differing         uint64 // comparisons in which one had not
 	// Succeeded and Failed count operations by name.
 	Succeeded, Failed map[string]uint64
 }
@@ -80,6 +82,8 @@ var (
 	descPending  = describe("proposals_pending", "Commands of this member's clients without an outcome.")
 	descReads    = describe("reads_pending", "Linearizable reads without an answer.")
 	descWatchers = describe("watchers", "Open watches.")
+	descCompared = describe("state_compared_index", "Entry of the log up to which the states of all members were seen to be equal.")
+	descDiffers  = describe("state_differs_total", "Comparisons of states in which a member differed from this one.")
 	descFull     = describe("disk_full", "Whether the disk has no space left.")
 	descUp       = describe("peer_up", "Whether a stream to the peer stands.", "peer")
 	descSent     = describe("peer_sent_bytes_total", "Bytes sent to the peer.", "peer")
@@ -143,7 +147,7 @@ func (m *Metrics) Write(bytes int, sync time.Duration) {
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descRequests, descLeader, descHas, descChanges, descTerm, descCommit, descApplied, descIndex, descOps,
-		descPending, descReads, descWatchers, descFull, descUp, descSent, descReceived, descDropped, descQueued, descCert,
+		descPending, descReads, descWatchers, descFull, descCompared, descDiffers, descUp, descSent, descReceived, descDropped, descQueued, descCert,
 	} {
 		ch <- d
 	}
@@ -194,6 +198,8 @@ func (s sink) node(n *Node) {
 	s.level(descReads, float64(n.Reads))
 	s.level(descWatchers, float64(n.Watchers))
 	s.flag(descFull, n.Full)
+	s.level(descCompared, float64(n.Compared))
+	s.count(descDiffers, n.Differing)
 	for op, count := range n.Succeeded {
 		s.count(descOps, count, op, "success")
 	}
