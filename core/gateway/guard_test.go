@@ -318,7 +318,7 @@ func TestPeersAreNotJudged(t *testing.T) {
 
 func TestLocalReadsOutsideTheLoopAreOff(t *testing.T) {
 	g := enabled(t)
-	_, ok := g.mux.LocalGet(g.View(), &Info{Guarded: true}, request("GET /v2/keys/pub?quorum=false"))
+	_, ok := g.mux.LocalGet(g.View(), &Info{}, request("GET /v2/keys/pub?quorum=false"))
 	assert.False(t, ok)
 }
 

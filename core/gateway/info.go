@@ -56,8 +56,6 @@ type Info struct {
 	LeaderUptime time.Duration // how long Leader has been known
 	Store        store.Stats   // reads are counted by the gateway itself
 	Watchers     uint64        // watches on the store, of clients and of this member
-
-	Guarded bool // requests are judged by users and roles
 }
 
 // Traffic counts the append messages between members, as one member sees them.

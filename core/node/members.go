@@ -214,8 +214,6 @@ func (n *Node) Info() *gateway.Info {
 		Leader: leader, Term: term, RaftIndex: applied, Role: role(n.replica.Role()),
 		Members: members, Started: n.info.started, Store: n.store.Stats(), Watchers: uint64(n.watchers.Len()),
 	}
-	access, _ := n.Auth()
-	info.Guarded = access.Enabled
 	if leader != 0 {
 		info.LeaderSince, info.LeaderUptime = n.info.leaderSince, now.Sub(n.info.leaderAt)
 	}

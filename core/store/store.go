@@ -95,7 +95,7 @@ func (s *Store) View() *View {
 	if s.view == nil {
 		s.view = &View{
 			root: s.root, index: s.index, time: s.time, wall: s.wall, chain: s.chain,
-			keys: s.keys, history: s.history, sessions: s.sessions, stats: s.stats, loaded: s.loaded,
+			keys: s.keys, history: s.history, sessions: s.sessions, stats: s.stats, loaded: s.loaded, guard: s.guard,
 		}
 		s.edit++
 	}

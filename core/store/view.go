@@ -14,6 +14,7 @@ type View struct {
 	sessions sessions
 	stats    Stats
 	loaded   Index
+	guard    Index
 }
 
 // Index is the index of the last change in the view.
@@ -21,6 +22,9 @@ func (v *View) Index() Index { return v.index }
 
 // Time is the log time of the view.
 func (v *View) Time() Time { return v.time }
+
+// Guard is when SecretKey last changed; 0 where there is none.
+func (v *View) Guard() Index { return v.guard }
 
 // Len counts the keys and directories, the root not among them.
 func (v *View) Len() int { return v.keys }
