@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -83,9 +84,9 @@ func TestEverythingSurvivesTheDeathOfAll(t *testing.T) {
 	assert.NotEmpty(t, snapshots, "snapshots took part")
 }
 
-// A member whose log has rotted says where, in one line, and does not serve; the
-// others go on. Its refusal changes nothing: with the byte put right it serves.
-func TestRottenLogIsRefused(t *testing.T) {
+// A member whose log has rotted says where, and comes back as a new one with what
+// the others hold.
+func TestRottenLogIsRebuiltFromTheOthers(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3, nil)
 	keys, ctx := c.keys(t), within(t, 60)
@@ -93,29 +94,59 @@ func TestRottenLogIsRefused(t *testing.T) {
 		_, err := keys.Set(ctx, fmt.Sprintf("/k%d", i), strings.Repeat("v", 100), setOptions)
 		require.NoError(t, err)
 	}
-	leader := c.leader(t)
-	victim := c.others(leader)[0]
+	victim := c.others(c.leader(t))[0]
+	before, _, err := get(ctx, c.doer, c.client[victim], "/v2/stats/self")
+	require.NoError(t, err)
 	c.kill(victim)
 	file := longest(t, filepath.Join(c.data(victim), "member", "wal-*"))
 	flip(t, file)
 
+	c.start(t, victim)
+	_, err = c.keys(t, c.others(victim)...).Set(ctx, "/goes-on", "yes", setOptions)
+	require.NoError(t, err)
+	c.healthy(t)
+	assert.Regexp(t, filepath.Base(file)+`: damaged at byte \d+`, c.members[victim].err.String())
+	e, err := c.keys(t, victim).Get(ctx, "/goes-on", client.GetOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, "yes", e.Node.Value)
+	assert.Equal(t, c.content(t, 0), c.content(t, victim))
+	after, _, err := get(ctx, c.doer, c.client[victim], "/v2/stats/self")
+	require.NoError(t, err)
+	id := regexp.MustCompile(`"id":"[0-9a-f]+"`)
+	assert.NotEqual(t, id.Find(before), id.Find(after), "with a new ID, so that the old one's votes count no more")
+	until(t, "there are three members", func() bool {
+		body, _, err := get(ctx, c.doer, c.client[0], "/v2/members")
+		return err == nil && strings.Count(string(body), `"peerURLs"`) == 3
+	})
+}
+
+// Where nobody else has the data, rot is refused in one line that says where it is,
+// and nothing is changed: with the byte put right the member serves.
+func TestRottenLogOfALoneMemberIsRefused(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, nil)
+	keys, ctx := c.keys(t), within(t, 60)
+	for i := range 30 {
+		_, err := keys.Set(ctx, fmt.Sprintf("/k%d", i), strings.Repeat("v", 100), setOptions)
+		require.NoError(t, err)
+	}
+	c.kill(0)
+	file := longest(t, filepath.Join(c.data(0), "member", "wal-*"))
+	flip(t, file)
 	for range 2 {
-		c.start(t, victim)
-		p := c.members[victim]
+		c.start(t, 0)
+		p := c.members[0]
 		assert.Equal(t, 1, p.end(t))
 		said := plain(p.err.String())
 		require.Len(t, said, 1, p.err.String())
 		assert.Regexp(t, `^keelson: serve: .*`+filepath.Base(file)+`: damaged at byte \d+`, said[0])
-		_, err := c.keys(t, c.others(victim)...).Set(ctx, "/goes-on", "yes", setOptions)
-		require.NoError(t, err)
 	}
-
 	flip(t, file)
-	c.start(t, victim)
+	c.start(t, 0)
 	c.healthy(t)
-	e, err := c.keys(t, victim).Get(ctx, "/goes-on", client.GetOptions{})
+	e, err := keys.Get(ctx, "/k29", client.GetOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, "yes", e.Node.Value)
+	assert.Equal(t, strings.Repeat("v", 100), e.Node.Value)
 }
 
 func longest(t *testing.T, pattern string) (file string) {
