@@ -103,6 +103,7 @@ func (r *run) open() {
 			return r.rec.Applied(m.Name(), e)
 		},
 		Damaged: func(id env.NodeID) bool { return r.faults.Damaged[id] },
+		Rotten:  func(id env.NodeID) bool { return r.faults.Rotten[id] },
 		Flipped: func(env.NodeID) bool { return len(r.faults.Flipped) > 0 },
 		Removed: func(id env.NodeID) bool { return r.faults.Removed[id] },
 		Stalled: func(id env.NodeID) (time.Duration, bool) {

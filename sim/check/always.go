@@ -25,6 +25,9 @@ type Options struct {
 	// Damaged says that durable data of a machine was damaged by the plan, so
 	// that its process may refuse to start. Nil: none.
 	Damaged func(id env.NodeID) bool
+	// Rotten says that the plan damaged the log of a machine. A record at its end may be
+	// cut then, as torn. Nil: none.
+	Rotten func(id env.NodeID) bool
 	// Flipped says that the plan changed a value in memory, so that the state of a
 	// machine may be another than that of the others: its own, or, where whoever is
 	// wrong has sent its state to others before it was found, that of a machine which

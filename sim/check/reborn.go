@@ -34,7 +34,7 @@ func (a *Always) reborn(m *sim.Machine, n *node.Node, st *node.Status) {
 	if was == now {
 		return
 	}
-	if was.incarnation >= now.incarnation {
+	if was.incarnation >= now.incarnation && (a.o.Rotten == nil || !a.o.Rotten(m.ID())) {
 		a.c.Fail(Reborn, "%s takes part as member %v for the %d. time, after it did for the %d. time: it has lost its log in between",
 			m.Name(), n.ID(), now.incarnation, was.incarnation)
 	}

@@ -94,7 +94,9 @@ func join(r *Runner, a *Action) func() {
 		if r.c.Named(name) != nil {
 			continue
 		}
-		m := r.c.AddMachine(name, daemon.Config{})
+		// Whoever switches it on too early finds no place for it, and no cluster of its own.
+		list := r.c.Founded() + "," + name + "=http://" + name + ":2380"
+		m := r.c.AddMachine(name, daemon.Config{Bootstrap: bootstrap.Config{InitialCluster: list, State: bootstrap.Existing}})
 		m.SetRestart(r.restart)
 		r.wish(&wish{m, (*operator).join})
 	}
