@@ -66,10 +66,21 @@ type MemberOutcome struct {
 type MemberRefusal struct {
 	Status  int
 	Message string
+	plain   bool // a line of text, as the original gives it
 }
 
 // Error gives the status and the text of the answer.
 func (r *MemberRefusal) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Message) }
+
+// reply is the answer.
+func (r *MemberRefusal) reply(info *Info) *Reply {
+	if !r.plain {
+		return membersReply(info, r.Status, message(r.Message))
+	}
+	text := refuse("", r.Status, r.Message).Reply
+	text.Header = append(text.Header, Header{"X-Etcd-Cluster-Id", strconv.FormatUint(info.ClusterID, 16)})
+	return text
+}
 
 // PeerURLsMax bounds the peer URLs of one member.
 const PeerURLsMax = 16
@@ -88,18 +99,18 @@ func parseMembersChange(req *Request, sub string) (Operation, error) {
 				return op, nil
 			}
 		case name != "":
-			return Operation{}, &MemberRefusal{404, "Not found"}
+			return Operation{}, &MemberRefusal{Status: 404, Message: "Not found"}
 		default:
 			op.Change.Kind = AddMember
 		}
 		return op, op.Change.readURLs(req)
 	}
 	if name == "" {
-		return Operation{}, refuse(req.Method, 405, "Method Not Allowed\n")
+		return Operation{}, &MemberRefusal{Status: 405, Message: "Method Not Allowed\n", plain: true}
 	}
 	id, err := strconv.ParseUint(name, 16, 64)
 	if err != nil {
-		return Operation{}, &MemberRefusal{404, "No such member: " + name}
+		return Operation{}, &MemberRefusal{Status: 404, Message: "No such member: " + name}
 	}
 	op.Change.Kind, op.Change.ID = RemoveMember, env.NodeID(id)
 	if req.Method == "PUT" {
@@ -116,10 +127,10 @@ func (c *MemberChange) readURLs(req *Request) error {
 		kind = strings.ToLower(strings.TrimSpace(kind[:i]))
 	}
 	if kind != "application/json" {
-		return &MemberRefusal{415, "Bad Content-Type " + kind + ", accept application/json"}
+		return &MemberRefusal{Status: 415, Message: "Bad Content-Type " + kind + ", accept application/json"}
 	}
 	if req.BodyTooBig {
-		return &MemberRefusal{400, fmt.Sprintf("the body is larger than %d bytes", BodyMax)}
+		return &MemberRefusal{Status: 400, Message: fmt.Sprintf("the body is larger than %d bytes", BodyMax)}
 	}
 	var body struct {
 		PeerURLs []string `json:"peerURLs"`
@@ -132,7 +143,7 @@ func (c *MemberChange) readURLs(req *Request) error {
 		c.PeerURLs, err = PeerURLs(body.PeerURLs)
 	}
 	if err != nil {
-		return &MemberRefusal{400, err.Error()}
+		return &MemberRefusal{Status: 400, Message: err.Error()}
 	}
 	return nil
 }
@@ -217,7 +228,7 @@ func (m *Mux) changed(kind ChangeKind, o *MemberOutcome) *Reply {
 	info := m.b.Info()
 	switch {
 	case o.Refusal != nil:
-		r := membersReply(info, o.Refusal.Status, message(o.Refusal.Message))
+		r := o.Refusal.reply(info)
 		if o.Refusal.Status >= 500 { // others may take it
 			r.Header = append(r.Header, Header{retry.Header, retry.Unsent})
 		}

@@ -88,7 +88,7 @@ func (g *group) ask(request, kind, body string, peer bool) *Reply {
 
 func TestMemberOutcomes(t *testing.T) {
 	g := &group{fake: newFake()}
-	g.outcome.Refusal = &MemberRefusal{409, "etcdserver: peerURL exists"}
+	g.outcome.Refusal = &MemberRefusal{Status: 409, Message: "etcdserver: peerURL exists"}
 	got := g.ask("POST /v2/members", "application/json", `{"peerURLs":["http://b:1"]}`, false)
 	assert.Equal(t, 409, got.Status)
 	assert.Equal(t, `{"message":"etcdserver: peerURL exists"}`, string(got.Body))

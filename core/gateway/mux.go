@@ -53,7 +53,7 @@ func (m *Mux) Failure(req *Request, err error) *Reply {
 	}
 	var member *MemberRefusal
 	if errors.As(err, &member) {
-		return bare(membersReply(m.b.Info(), member.Status, message(member.Message)), req.Method == "HEAD")
+		return bare(member.reply(m.b.Info()), req.Method == "HEAD")
 	}
 	var bad *store.Error
 	if errors.As(err, &bad) {
