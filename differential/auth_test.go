@@ -177,6 +177,9 @@ root:r PUT /v2/auth/users/root {"user":"root","password":"n"}
 root:r GET /v2/auth/users
 root:n DELETE /v2/auth/roles/guest
 - GET /v2/keys/pub
+- GET /v2/keys/pub?quorum=false
+- GET /v2/keys/pub?quorum=true
+u:n GET /v2/keys/pub?quorum=false
 root:n DELETE /v2/auth/roles/r
 root:n GET /v2/auth/users
 root:n DELETE /v2/auth/enable
