@@ -37,3 +37,12 @@ func TestPlantedWatchDropsSilently(t *testing.T) {
 	assert.Len(t, r.chunks, 2)
 	assert.Zero(t, r.ended, "nothing tells the reader")
 }
+
+func TestPlantedAuthWatchLeaks(t *testing.T) {
+	plant(t, planted.AuthWatchLeaks)
+	g := enabled(t)
+	w := g.begin("ann:a", "GET /v2/keys/team/?wait=true&recursive=true&stream=true")
+	g.as("root:r", `PUT /v2/auth/users/ann {"user":"ann","revoke":["team"]}`)
+	g.as("root:r", "PUT /v2/keys/team/new value=1")
+	assert.Len(t, w.chunks, 1)
+}

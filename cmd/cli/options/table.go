@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/bootstrap"
 )
 
@@ -262,6 +263,18 @@ var otherOptions = []option{
 		set: func(r *reading, v string) error {
 			r.Daemon.Node.ReadDefaultLocal = v == "local"
 			return oneOf(v, "linearizable", "local")
+		},
+	},
+	{
+		name: "bcrypt-cost", def: strconv.Itoa(auth.CostDefault), kind: "N",
+		doc: fmt.Sprintf("How long a password takes to check, from %d to %d; each step doubles it.", auth.CostMin, auth.CostMax),
+		set: func(r *reading, v string) error {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < auth.CostMin || n > auth.CostMax {
+				return fmt.Errorf("want a number from %d to %d", auth.CostMin, auth.CostMax)
+			}
+			r.Daemon.Node.AuthCost = n
+			return nil
 		},
 	},
 	{
