@@ -173,6 +173,8 @@ func (d *Daemon) memberClaim(c *claim) {
 		d.clusterClaim(c)
 	case c.join:
 		c.refuse(503, "the cluster has no leader now")
+	case !d.listed(c.id): // it was removed, and what it had published with it
+		c.refuse(404, "member %v is not in this cluster", c.id)
 	default:
 		if life := d.livesOf(c.id); life != "" && life != c.life {
 			c.taken()
