@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keelson/keelson/cmd/cli/discovery"
 	"github.com/keelson/keelson/cmd/cli/etcdctl"
 	"github.com/keelson/keelson/cmd/cli/locksmithctl"
 	"github.com/keelson/keelson/cmd/cli/member"
@@ -123,8 +124,9 @@ var tools = map[string]program{
 
 // verbs are the words that may follow keelson: those that need no process of their own.
 var verbs = map[string]program{
-	"member":   of(member.Run),
-	"snapshot": of(snapshot.Run),
+	"discovery": of(discovery.Run),
+	"member":    of(member.Run),
+	"snapshot":  of(snapshot.Run),
 }
 
 func keelson(p *sim.Proc, t *tool.Tool, args []string) int {
