@@ -146,7 +146,7 @@ func (l *listing) memberList() []gateway.Member {
 	for _, m := range l.members {
 		members = append(members, gateway.Member{ID: env.NodeID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs})
 	}
-	slices.SortFunc(members, func(a, b gateway.Member) int {
+	slices.SortStableFunc(members, func(a, b gateway.Member) int {
 		if a.ID < b.ID {
 			return -1
 		}

@@ -79,7 +79,7 @@ func sets(members []gateway.Member, resolved map[string]string) (all [][]string)
 	for _, m := range members {
 		all = append(all, resolvedSet(m.PeerURLs, resolved))
 	}
-	slices.SortFunc(all, slices.Compare[[]string])
+	slices.SortStableFunc(all, slices.Compare[[]string])
 	return all
 }
 
