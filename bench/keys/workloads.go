@@ -149,6 +149,8 @@ func workloads(full bool) []workload {
 		list = append(list,
 			workload{id: "K15b", text: "memory after filling 1,000,000 keys × 16 B", members: 1, fresh: true, run: memory(1_000_000, 16), goals: []goal{ratio("memory", .195, .11)}},
 			workload{id: "K16c", text: "bytes written per put, filling to 1,000,000 keys", members: 1, fresh: true, run: written(1_000_000, 16), goals: []goal{ratio("bytes", .3, .15)}},
+			workload{id: "K17b", text: "kill -9, restart, first linearizable read, 1,000,000 keys × 16 B", members: 1, fresh: true, run: restart(1_000_000, 16), goals: []goal{ratio("time", .8, .4)}},
+			workload{id: "K17c", text: "a member that was down while 1,000,000 keys × 16 B came: started until it has all", members: 3, fresh: true, run: catchUp(1_000_000, 16), goals: []goal{ratio("time", .8, .4)}},
 		)
 	}
 	return list
@@ -202,6 +204,35 @@ func restart(keys, size int) func(*cluster, time.Duration) (sample, error) {
 			return sample{}, err
 		}
 		err := m.ready(time.Minute)
+		return sample{duration: time.Since(start)}, err
+	}
+}
+
+// catchUp fills the store while a follower is down, and waits until that has all.
+func catchUp(keys, size int) func(*cluster, time.Duration) (sample, error) {
+	return func(c *cluster, _ time.Duration) (sample, error) {
+		leader, err := c.leader()
+		if err != nil {
+			return sample{}, err
+		}
+		all := c.members
+		late := all[0]
+		if late == leader {
+			late = all[1]
+		}
+		late.signal(syscall.SIGKILL)
+		late.wait()
+		c.members = slices.DeleteFunc(slices.Clone(all), func(m *member) bool { return m == late })
+		err = fill(c, keys, size)
+		c.members = all
+		if err != nil {
+			return sample{}, err
+		}
+		start := time.Now()
+		if err := c.start(late); err != nil {
+			return sample{}, err
+		}
+		err = late.ready(2 * time.Minute) // a linearizable read waits until all is applied
 		return sample{duration: time.Since(start)}, err
 	}
 }
