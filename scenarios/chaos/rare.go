@@ -30,8 +30,10 @@ func RarePaths() []RarePath {
 		{"client: rights taken away", often},
 		{"client: watch crossing compaction", 0}, // takes 1,000 changes; the scenario watch-too-late goes there
 		{"client: watch resumed on another member", often},
+		{"daemon: forced new cluster finished after a crash", 0},
 		{"daemon: member rebuilt from the others", 0},
 		{"fault: all members power-lost at once", often},
+		{"fault: wiped machine replaced", often},
 		{"mirror: another cluster refused", 0},
 		{"mirror: leave a member that is out of touch", often},
 		{"mirror: list again", 0},
@@ -62,6 +64,7 @@ func RarePaths() []RarePath {
 		{"replica: disk full", often},
 		{"replica: disk full during snapshot", often},
 		{"replica: entries applied again after a restart", often},
+		{"replica: known by strangers", 0},
 		{"replica: leader change during snapshot transfer", often},
 		{"replica: leader removed", often},
 		{"replica: leadership handed over", often},
