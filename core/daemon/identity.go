@@ -12,6 +12,7 @@ import (
 
 	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/gateway"
 )
 
@@ -21,6 +22,9 @@ func loadIdentity(d env.Disk) (*bootstrap.Identity, error) {
 	found, err := load(d, identityFile, id)
 	if err != nil || !found {
 		return nil, err
+	}
+	if err := format.Check("identity", max(id.Format, 1), 1, format.Identity); err != nil {
+		return nil, fmt.Errorf("%s: %w", identityFile, err)
 	}
 	if id.ID == 0 {
 		return nil, fmt.Errorf("%s: names no member", identityFile)
@@ -45,6 +49,11 @@ func load(d env.Disk, name string, to any) (bool, error) {
 
 // encode is v as the content of a file.
 func encode(v any) io.WriterTo {
+	if id, ok := v.(*bootstrap.Identity); ok {
+		own := *id
+		own.Format = format.Identity
+		v = &own
+	}
 	text, err := json.MarshalIndent(v, "", "\t")
 	if err != nil { // strings and numbers always encode
 		panic(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/keelson/keelson/core/archive"
 	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/replica"
 	"github.com/keelson/keelson/core/store"
@@ -69,6 +70,7 @@ func (b body) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, b.view.New
 
 // directory puts the files of a log into a data directory.
 func directory(id *bootstrap.Identity, log []wal.File) ([]wal.File, error) {
+	id.Format = format.Identity
 	text, err := json.MarshalIndent(id, "", "\t")
 	if err != nil {
 		return nil, err
@@ -154,6 +156,9 @@ func Identity(src Source) (*bootstrap.Identity, error) {
 	}
 	id := &bootstrap.Identity{}
 	if err := json.Unmarshal(bytes.TrimRight(text, "\x00"), id); err != nil {
+		return nil, fmt.Errorf("%s: %w", identityFile, err)
+	}
+	if err := format.Check("identity", max(id.Format, 1), 1, format.Identity); err != nil {
 		return nil, fmt.Errorf("%s: %w", identityFile, err)
 	}
 	return id, nil
