@@ -99,7 +99,7 @@ func (x *changing) votes(i int) {
 	x.c.healthy(x.T, i)
 	until(x.T, name(i)+" votes, and there are no others", func() bool {
 		got := run(x.T, nil, nil, keelson(x.T), "member", "list", "-o", "json", "--endpoints", strings.Join(x.endpoints(), ","))
-		return got.status == 0 && strings.Count(got.out, `"id"`) == len(x.all) && !strings.Contains(got.out, `"learner":true`) && strings.Contains(got.out, `"`+name(i)+`"`)
+		return got.status == 0 && strings.Count(got.out, `"id"`) == len(x.all) && !strings.Contains(got.out, `"isLearner": true`) && strings.Contains(got.out, `"`+name(i)+`"`)
 	})
 }
 
@@ -200,4 +200,32 @@ func TestOrderlyRestartsFailNothing(t *testing.T) {
 	}
 	assert.Zero(t, l.failed.Load(), "requests failed")
 	l.finish(t)
+}
+
+// The first machine of a cluster that has grown loses its disk and starts with the
+// words of its first start, by which there are no others. It must not come back as
+// what it was, and does where it is replaced.
+func TestWipedFirstMachineIsRefused(t *testing.T) {
+	t.Parallel()
+	x := startChanging(t, 3)
+	x.l.stop()
+	list := name(0) + "=" + x.c.peer[0]
+	for i := 1; i < 3; i++ {
+		x.keelson(i, "member", "add", name(i), x.c.peer[i])
+		list += "," + name(i) + "=" + x.c.peer[i]
+		x.start(i, list, "--initial-cluster-state", "existing")
+		x.all = append(x.all, i)
+		x.votes(i)
+	}
+	for range 2 {
+		x.c.kill(0)
+		require.NoError(t, os.RemoveAll(x.c.data(0)))
+		x.again(0)
+		assert.Equal(t, 1, x.c.members[0].end(t))
+		assert.Contains(t, x.c.members[0].err.String(), "the disk was emptied or replaced by an old copy")
+	}
+	x.keelson(0, "member", "replace", name(0))
+	require.NoError(t, os.RemoveAll(x.c.data(0)))
+	x.start(0, list)
+	x.votes(0)
 }

@@ -21,6 +21,7 @@ type Replica struct {
 	storage *storage
 
 	incarnation uint64
+	founded     bool // the log began in this life, as that of a founder
 
 	peers []*link // by ID
 	enc   encodings
@@ -94,7 +95,7 @@ func Open(cfg Config, e *env.Env, m Machine) (*Replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("replica: open: %w", err)
 	}
-	if rec.fresh {
+	if r.founded = rec.fresh; r.founded {
 		r.found(rec)
 	}
 	r.armTick()
@@ -172,6 +173,9 @@ func (r *Replica) Receive(from env.NodeID, frame []byte) {
 	messages, err := l.codec.Open(frame)
 	if err != nil {
 		r.env.Log.Log(env.Debug, "frame dropped", "from", from, "reason", err)
+		return
+	}
+	if r.forgotten(from) {
 		return
 	}
 	l.heard = r.ticks
