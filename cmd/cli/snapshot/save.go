@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -37,7 +39,7 @@ func save() *cli.Command {
 				return err
 			}
 			defer end()
-			d, err := cl.Snapshot(ctx, c.Bool("local"))
+			d, err := download(ctx, c, cl, c.Bool("local"))
 			if err != nil {
 				return refused(err, c.Bool("local"))
 			}
@@ -51,6 +53,39 @@ func save() *cli.Command {
 			return err
 		},
 	}
+}
+
+// download begins a backup. Where the endpoints are proxies the members themselves are
+// asked first: what comes through a proxy is cut if it is taken too slowly.
+func download(ctx context.Context, c *cli.Command, cl *client.Client, local bool) (*client.Download, error) {
+	if local || amongMembers(ctx, cl) || cl.Sync(ctx) != nil {
+		return cl.Snapshot(ctx, local)
+	}
+	d, err := cl.Snapshot(ctx, false)
+	if err == nil {
+		return d, nil
+	}
+	given, _, err := tool.Dial(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return given.Snapshot(ctx, false)
+}
+
+// amongMembers says whether an endpoint is a member, as far as anybody tells.
+func amongMembers(ctx context.Context, cl *client.Client) bool {
+	list, err := cl.Members().List(ctx)
+	if err != nil {
+		return true
+	}
+	for _, m := range list {
+		for _, u := range m.ClientURLs {
+			if slices.Contains(cl.Endpoints(), strings.TrimSuffix(u, "/")) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // refused is a backup that did not begin, with what may help.

@@ -22,17 +22,21 @@ import (
 
 // console runs commands against one server that answers with body.
 type console struct {
-	files tool.Memory
-	body  []byte
-	asked []client.Request
-	fail  error
+	files   tool.Memory
+	body    []byte
+	asked   []client.Request
+	fail    error
+	members string
 }
 
 func (c *console) Do(_ context.Context, req *client.Request) (*client.Response, error) {
-	c.asked = append(c.asked, *req)
 	if c.fail != nil {
 		return nil, c.fail
 	}
+	if req.Path == "/v2/members" {
+		return &client.Response{Status: 200, Body: io.NopCloser(strings.NewReader(`{"members":[` + c.members + `]}`))}, nil
+	}
+	c.asked = append(c.asked, *req)
 	return &client.Response{Status: 200, Header: map[string]string{"X-Etcd-Index": "7"}, Body: io.NopCloser(bytes.NewReader(c.body))}, nil
 }
 func (c *console) Sleep(context.Context, time.Duration) error { return nil }
@@ -66,7 +70,7 @@ func TestSaveInspectVerify(t *testing.T) {
 	c := newConsole(t)
 	status, out, errs := c.run("save b.snap --endpoints m1:2379")
 	require.Zero(t, status, errs)
-	assert.Regexp(t, `^saved b.snap: 20 keys at index 20, \d+ bytes, hash [0-9a-f]{16}\n$`, out)
+	assert.Regexp(t, `^saved b.snap: 20 keys at index 20, under 1 KiB, hash [0-9a-f]{16}\n$`, out)
 	assert.Equal(t, "http://m1:2379", c.asked[0].Endpoint)
 	assert.Equal(t, "/v2/snapshot", c.asked[0].Path)
 	assert.Empty(t, c.asked[0].Query)
@@ -84,6 +88,12 @@ func TestSaveInspectVerify(t *testing.T) {
 
 	c.run("save b.snap --local")
 	assert.Equal(t, "quorum=false", c.asked[1].Query)
+
+	c.members = `{"id":"1","clientURLs":["http://m2:2379"]}` // m1 is a proxy
+	c.run("save b.snap --endpoints m1:2379")
+	assert.Equal(t, "http://m2:2379", c.asked[2].Endpoint)
+	c.run("save b.snap --endpoints m2:2379")
+	assert.Equal(t, "http://m2:2379", c.asked[3].Endpoint)
 }
 
 func TestEveryRefusalSaysWhatAndWhere(t *testing.T) {
