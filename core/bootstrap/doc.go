@@ -25,8 +25,8 @@
 //   - Where the asked member has a leader, the grant is a key of the store, made
 //     only where none is: one such answer admits, for it is durable on a majority
 //     and no second life can get it. Who joins a running cluster needs this one.
-//   - Without a leader (the cluster forms, or has lost its majority) the asked
-//     member notes the grant on its own disk. Half of the other founders, rounded
+//   - Without a leader (the cluster forms, or has lost its majority) a founder that is
+//     asked notes the grant on its own disk; who joined later grants nothing then. Half of the other founders, rounded
 //     up, must have granted: with the new one they are a majority, and fewer could
 //     not elect anybody. Among an even number of founders any two such halves have
 //     one in common, who refuses the second life.
