@@ -8,8 +8,8 @@ import (
 
 // How much work passes between two lines for people. Less than that leaves no line.
 const (
-	progressBytes   = 32 << 20
-	progressEntries = 50_000
+	progressBytes   = 8 << 20
+	progressEntries = 10_000
 )
 
 // progress tells people how far something long has come.
