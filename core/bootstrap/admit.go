@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -23,6 +24,10 @@ type admission struct {
 	pause   time.Duration
 	warned  map[env.NodeID]bool
 }
+
+// ErrRemoved is wrapped by the error of a member that was taken out of its cluster
+// before it had begun.
+var ErrRemoved = errors.New("it was removed")
 
 // refusal is the answer of a member that does not let this one in.
 type refusal struct {
@@ -173,7 +178,7 @@ func (a *admission) objected(i int) {
 		case 409:
 			a.b.fail(fmt.Errorf("member %v has already been bootstrapped: the data of this machine is gone or was begun elsewhere; have it replaced (keelson member replace %s) and start it again", a.id.ID, a.b.cfg.Name))
 		case 404:
-			a.b.fail(fmt.Errorf("member %v is not in the cluster that %s belongs to: it was removed; add it again (keelson member add) and start it with an empty data directory", a.id.ID, r.by.Name))
+			a.b.fail(fmt.Errorf("member %v is not in the cluster that %s belongs to: %w; add it again (keelson member add) and start it with an empty data directory", a.id.ID, r.by.Name, ErrRemoved))
 		default:
 			a.mismatch(r, l)
 			a.objected(i + 1)

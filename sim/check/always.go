@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/lock"
@@ -360,7 +361,8 @@ func (a *Always) life(m *sim.Machine) {
 	if a.o.Damaged != nil && a.o.Damaged(m.ID()) || a.c.Misconfigured(m) || a.c.MemberOf(m) == 0 {
 		return
 	}
-	if errors.Is(x.Err, replica.ErrRemoved) && a.o.Removed != nil && a.o.Removed(m.ID()) {
+	left := errors.Is(x.Err, replica.ErrRemoved) || errors.Is(x.Err, bootstrap.ErrRemoved)
+	if left && a.o.Removed != nil && a.o.Removed(m.ID()) {
 		return
 	}
 	a.c.Fail(Restart, "%s ended by itself (%s): %v", m.Name(), x.Why, x.Err)
