@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -109,7 +110,7 @@ func parseMembersChange(req *Request, sub string) (Operation, error) {
 		return Operation{}, &MemberRefusal{Status: 405, Message: "Method Not Allowed\n", plain: true}
 	}
 	id, err := strconv.ParseUint(name, 16, 64)
-	if err != nil {
+	if err != nil || id == 0 {
 		return Operation{}, &MemberRefusal{Status: 404, Message: "No such member: " + name}
 	}
 	op.Change.Kind, op.Change.ID = RemoveMember, env.NodeID(id)
@@ -173,10 +174,29 @@ func PeerURLs(list []string) ([]string, error) {
 		if u.Path != "" {
 			return nil, fmt.Errorf("URL must not contain a path: %s", raw)
 		}
+		if err := dialable(u); err != nil {
+			return nil, fmt.Errorf("%w: %s", err, raw)
+		}
 		all = append(all, u.String())
 	}
 	slices.Sort(all)
 	return slices.Compact(all), nil
+}
+
+// dialable refuses what no member could listen on, or would not be asked for.
+func dialable(u *url.URL) error {
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	switch {
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return errors.New("URL must be no more than a scheme, a host and a port")
+	case u.Hostname() == "":
+		return errors.New("URL must name a host")
+	case strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r <= ' ' || r > '~' }):
+		return errors.New("URL must have a host in ASCII")
+	case err != nil || port == 0:
+		return errors.New("URL must have a port from 1 to 65535")
+	}
+	return nil
 }
 
 // changeMembers has a change carried out.
@@ -220,7 +240,7 @@ func named(members []Member, name string) (id env.NodeID, found bool) {
 		return id, true
 	}
 	number, err := strconv.ParseUint(name, 16, 64)
-	return env.NodeID(number), err == nil // the leader knows whether there is one
+	return env.NodeID(number), err == nil && number != 0 // the leader knows whether there is one
 }
 
 // changed is the answer to a change that came to an end.

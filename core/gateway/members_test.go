@@ -43,11 +43,20 @@ func TestMemberChanges(t *testing.T) {
 		{"POST /v2/members", text, `{"peerURLs":["http://[::1]"]}`, 400, `{"message":"URL address does not have the form \"host:port\": http://[::1]"}`},
 		{"POST /v2/members", text, `{"peerURLs":["http://127.0.0.1:1/a"]}`, 400, `{"message":"URL must not contain a path: http://127.0.0.1:1/a"}`},
 		{"POST /v2/members", text, `{"peerURLs":["ftp://127.0.0.1:1"]}`, 400, `{"message":"URL scheme must be http or https: ftp://127.0.0.1:1"}`},
+		{"POST /v2/members", text, `{"peerURLs":["http://a:99999"]}`, 400, `{"message":"URL must have a port from 1 to 65535: http://a:99999"}`},
+		{"POST /v2/members", text, `{"peerURLs":["http://a:"]}`, 400, `{"message":"URL must have a port from 1 to 65535: http://a:"}`},
+		{"POST /v2/members", text, `{"peerURLs":["http://:1"]}`, 400, `{"message":"URL must name a host: http://:1"}`},
+		{"POST /v2/members", text, `{"peerURLs":["http://u:p@a:1"]}`, 400, `{"message":"URL must be no more than a scheme, a host and a port: http://u:p@a:1"}`},
+		{"POST /v2/members", text, `{"peerURLs":["http://a:1?x"]}`, 400, `{"message":"URL must be no more than a scheme, a host and a port: http://a:1?x"}`},
+		{"POST /v2/members", text, "{\"peerURLs\":[\"http://\xff:1\"]}", 400, "{\"message\":\"URL must have a host in ASCII: http://\ufffd:1\"}"},
+		{"POST /v2/members", text, `{"peerURLs":["http://[::1]:1"]}`, 201, `{"id":"1f","name":"","peerURLs":["http://a:1"],"clientURLs":[]}` + "\n"},
 		{"POST /v2/members/foo", text, `{"peerURLs":["http://127.0.0.1:1"]}`, 404, `{"message":"Not found"}`},
 		{"POST /v2/members", "application/json; charset=x", `{"peerURLs":["http://b:1"," http://a:1"]}`, 201, `{"id":"1f","name":"","peerURLs":["http://a:1"],"clientURLs":[]}` + "\n"},
 		{"DELETE /v2/members", "", "", 405, "Method Not Allowed\n"},
 		{"PUT /v2/members/", "", "", 405, "Method Not Allowed\n"},
 		{"DELETE /v2/members/zzz", "", "", 404, `{"message":"No such member: zzz"}`},
+		{"DELETE /v2/members/0", "", "", 404, `{"message":"No such member: 0"}`},
+		{"POST /v2/members/0/replace", "", "", 404, `{"message":"No such member: 0"}`},
 		{"DELETE /v2/members/1f", "", "", 204, ""},
 		{"PUT /v2/members/1f", "", "", 415, `{"message":"Bad Content-Type , accept application/json"}`},
 		{"PUT /v2/members/1f", text, `{"peerURLs":["http://b:1"]}`, 204, ""},
@@ -138,4 +147,32 @@ func FuzzMemberRequest(f *testing.F) {
 			require.True(t, slices.IsSorted(again))
 		}
 	})
+}
+
+// What members say of themselves is theirs to write, whoever may write everything.
+func TestRecordsOfMembersAreKept(t *testing.T) {
+	g := enabled(t)
+	require.Equal(t, 200, g.as("root:r", `PUT /v2/auth/roles/guest {"role":"guest","grant":{"kv":{"read":["*"],"write":["*"]}}}`).Status)
+	for _, c := range []struct {
+		line   string
+		status int
+	}{
+		{"PUT /v2/keys/_etcd/members/1f value=x", 400},
+		{"POST /v2/keys/_etcd/members value=x", 400},
+		{"DELETE /v2/keys/_etcd/members/1f", 400},
+		{"DELETE /v2/keys/_etcd/members?recursive=true", 400},
+		{"DELETE /v2/keys/_etcd?recursive=true", 400},
+		{"DELETE /v2/keys/%5Fetcd/?recursive=true", 400},
+		{"PUT /v2/keys/_etcd dir=true&ttl=5&prevExist=true", 400},
+		{"GET /v2/keys/_etcd/members", 404},
+		{"POST /v2/keys/_etcd value=x", 201},
+		{"PUT /v2/keys/_etcd/registry/t/1f value=x", 201},
+		{"DELETE /v2/keys/_etcd/registry?recursive=true", 200},
+	} {
+		for _, who := range []string{"root:r", ""} {
+			require.Contains(t, []int{201, 200}, g.as("", "PUT /v2/keys/_etcd/registry/t/2f value=x").Status)
+			got := g.as(who, c.line).Status
+			assert.True(t, got == c.status || c.status == 201 && got == 200, "%s as %q: %d", c.line, who, got)
+		}
+	}
 }

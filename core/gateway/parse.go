@@ -207,6 +207,9 @@ func parseKeys(req *Request, key string) (Operation, error) {
 	if _, ok := below(key, store.SecretKey); ok {
 		return Operation{}, secret(req.Method)
 	}
+	if kept(req.Method, key) {
+		return Operation{}, &store.Error{Code: store.CodeKeyword, Cause: MembersKey}
+	}
 	if strings.Count(key, "/") > DepthMax {
 		return Operation{}, &store.Error{Code: store.CodeInvalidField, Cause: fmt.Sprintf("a key has at most %d elements", DepthMax)}
 	}
@@ -221,6 +224,23 @@ func secret(method string) error {
 		return &store.Error{Code: store.CodeKeyNotFound, Cause: store.SecretKey}
 	}
 	return &store.Error{Code: store.CodeKeyword, Cause: store.SecretKey}
+}
+
+// MembersKey is the hidden directory in which members say who they are, one file for
+// each, named with its ID. Clients may read it.
+const MembersKey = "/_etcd/members"
+
+// kept says that a request would write where only members write. A directory above goes
+// with what is in it, and so does its TTL.
+func kept(method, key string) bool {
+	if method == "GET" || method == "HEAD" {
+		return false
+	}
+	if _, inside := below(key, MembersKey); inside {
+		return true
+	}
+	_, above := below(MembersKey, key)
+	return above && method != "POST"
 }
 
 func (v *values) operation(method, key string) Operation {

@@ -12,9 +12,7 @@ import (
 	"github.com/keelson/keelson/core/store"
 )
 
-// membersKey is the hidden directory in which members say who they are, one file
-// for each, named with its ID.
-const membersKey = "/_etcd/members"
+const membersKey = gateway.MembersKey
 
 // attributes is what a member says about itself.
 type attributes struct {
