@@ -168,7 +168,7 @@ func (a *admission) objected(i int) {
 	r := a.refused[i]
 	a.b.askList(r.by.PeerURLs, func(l *listing, err error) {
 		if err == nil {
-			if m := l.meant(a.b.cfg.PeerURLs); m != nil && env.NodeID(m.ID) != a.id.ID {
+			if m := l.meant(a.b.cfg.PeerURLs, a.id.ID); m != nil {
 				a.b.say("this machine has a new place in the cluster", "id", env.NodeID(m.ID), "instead of", a.id.ID)
 				a.b.admit(l.identity(m.ID))
 				return

@@ -158,9 +158,11 @@ func (l *listing) memberList() []gateway.Member {
 // meant finds a member that was added at exactly these URLs and has not started: a
 // place that was made for whoever asks. Founders who have not started vote, and are
 // no such place: a machine that was told another list or token is not one of them.
-func (l *listing) meant(urls []string) *listed {
+// There may be several, where one was lost before it had started; not is the place
+// that was refused already, or 0.
+func (l *listing) meant(urls []string, not env.NodeID) *listed {
 	for i := range l.members {
-		if m := &l.members[i]; m.Learner && !m.started() && sameURLs(m.PeerURLs, urls) {
+		if m := &l.members[i]; env.NodeID(m.ID) != not && m.Learner && !m.started() && sameURLs(m.PeerURLs, urls) {
 			return m
 		}
 	}

@@ -312,7 +312,7 @@ func FuzzListing(f *testing.F) {
 				t.Fatalf("not a member: %v", m)
 			}
 		}
-		l.meant([]string{"http://10.0.0.2:2380"})
+		l.meant([]string{"http://10.0.0.2:2380"}, 0)
 		_ = l.String()
 	})
 }

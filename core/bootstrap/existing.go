@@ -24,7 +24,7 @@ func (b *Bootstrap) joinExisting(told []gateway.Member) {
 			b.fail(fmt.Errorf("cannot fetch cluster info from peer urls: %w (%s): start a running member first, or check --initial-cluster", err, strings.Join(urls, ",")))
 			return
 		}
-		if m := real.meant(b.cfg.PeerURLs); m != nil && real.twice(m.PeerURLs) {
+		if m := real.meant(b.cfg.PeerURLs, 0); m != nil && real.twice(m.PeerURLs) {
 			b.admit(real.identity(m.ID)) // a replacement: the old member is still there
 			return
 		}

@@ -172,7 +172,7 @@ func (n *Node) begin(c *change) (*gateway.MemberRefusal, error) {
 		}
 	}
 	for _, m := range n.members() {
-		same := m.ID == c.ID || c.ID != 0 && (n.replaces(m.ID) == c.ID || n.replaces(c.ID) == m.ID)
+		same := c.ID != 0 && (n.standsFor(m.ID, c.ID) || n.standsFor(c.ID, m.ID))
 		if !same && overlap(m.PeerURLs, c.PeerURLs) {
 			return &gateway.MemberRefusal{Status: 409, Message: "etcdserver: peerURL exists"}, nil
 		}
@@ -270,8 +270,10 @@ func (n *Node) followUp() {
 		return
 	}
 	for _, id := range n.replica.Steady() {
-		old := n.replaces(id)
+		old := n.ousts(id)
 		switch {
+		case n.votes(n.replacement(id)):
+			// Whoever came in its place was first, and takes it out below.
 		case old == 0:
 			if n.proposeConf(replica.Change{Kind: replica.Promote, ID: id}) == nil {
 				return
@@ -294,7 +296,7 @@ func (n *Node) followUp() {
 		return // the usual case, in every turn
 	}
 	for _, id := range n.replica.Voters() {
-		if old := n.replaces(id); old != 0 {
+		if old := n.ousts(id); old != 0 {
 			_ = n.proposeRemoval(old, store.Command{Op: store.OpDelete, Key: memberKey(old)}) // refused, it is tried again
 			return
 		}
@@ -332,7 +334,7 @@ func (n *Node) waitsFor(p replica.Progress, steady bool) string {
 		return "it has to keep up with the leader for a while"
 	}
 	err := n.replica.MayChange(replica.Change{Kind: replica.Promote, ID: p.ID})
-	if old := n.replaces(p.ID); old != 0 {
+	if old := n.ousts(p.ID); old != 0 {
 		err = n.replica.MayChange(replica.Change{Kind: replica.Replace, ID: p.ID, Old: old})
 	}
 	if err == nil {
@@ -358,6 +360,34 @@ func (n *Node) replaces(id env.NodeID) env.NodeID {
 		return old
 	}
 	return 0
+}
+
+// ousts is who leaves next when id has its vote, or 0. One that came in the place of a
+// learner comes in the place of the member that the learner was to replace: were only
+// the learner to leave, the group would have one more to count and nobody more to
+// answer. Learners that stood between follow, the oldest first.
+func (n *Node) ousts(id env.NodeID) env.NodeID {
+	old := n.replaces(id)
+	for range n.replica.Group().All { // as long as a chain can be
+		if next := n.replaces(old); next != 0 && !n.votes(old) {
+			old = next
+		}
+	}
+	return old
+}
+
+// votes tells whether id votes now.
+func (n *Node) votes(id env.NodeID) bool { return slices.Contains(n.replica.Group().Voters, id) }
+
+// standsFor tells whether id is old, or came in its place, directly or not.
+func (n *Node) standsFor(id, old env.NodeID) bool {
+	for range n.replica.Group().All {
+		if id == old {
+			return true
+		}
+		id = n.replaces(id)
+	}
+	return false
 }
 
 // replacement is the member that was added in the place of old, or 0.

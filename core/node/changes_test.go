@@ -173,6 +173,31 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+func TestReplaceAReplacement(t *testing.T) {
+	for _, lives := range []bool{false, true} {
+		c := newCluster(t, 4, 3, nil)
+		require.Equal(t, 201, c.set(c.leader(), "/a", "1"))
+		old := c.other(c.leader())
+		old.powerOff() // its disk is gone
+		var last *machine
+		for i := range 3 { // and so are those of the next two, while they catch up
+			status, text := c.members(c.leader(), "POST", "/"+old.ID().String()+"/replace", "")
+			require.Equal(t, 201, status, text)
+			last = c.start(parse(t, text).ID, "again")
+			if old = last; i < 2 && !lives {
+				last.powerOff()
+			}
+			assert.Len(t, c.leader().Status().Voters, 3)
+		}
+		require.True(t, c.until(60*time.Second, func() bool {
+			x := c.leader().Status()
+			return len(x.Voters) == 3 && len(x.Learners) == 0
+		}), "%v %v", c.leader().Status().Voters, c.leader().Status().Learners)
+		assert.Contains(t, c.leader().Status().Voters, last.ID())
+		assert.Equal(t, "1", c.get(last, "/a"))
+	}
+}
+
 func TestReplaceTheOnlyMember(t *testing.T) {
 	c := newCluster(t, 3, 1, nil)
 	old := c.leader()
