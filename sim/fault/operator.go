@@ -12,6 +12,7 @@ import (
 	"github.com/keelson/keelson/core/client"
 	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/node"
 	"github.com/keelson/keelson/sim"
 )
 
@@ -181,7 +182,7 @@ func (o *operator) remove(m *sim.Machine) bool {
 // wipe puts an empty disk into a machine. After a while the operator has the member
 // replaced; until then the machine tries to come back as what it was.
 func wipe(r *Runner, m *sim.Machine, a *Action) func() {
-	if r.c.MemberOf(m) == 0 || !r.c.IsMember(m) || !r.c.Formed() {
+	if r.c.MemberOf(m) == 0 || !r.c.IsMember(m) || !r.c.Formed() || !r.affords(m) {
 		return nil
 	}
 	r.Damaged[m.ID()] = true
@@ -237,6 +238,48 @@ func (r *Runner) bearable(voters []env.NodeID, id env.NodeID) bool {
 		}
 	}
 	return 2*sound > left && known > 0
+}
+
+// affords says that the log of m may be damaged although a value was changed in some
+// memory. A leader that is wrong sends its state to others, and when most are wrong it
+// is a sound member that gives up its place to be rebuilt: the damage has moved to a
+// machine for which it was not rationed. So the ration is used up until those whose
+// disks stay sound are a majority in their places and hold the same as all others. For
+// the same reason nothing is changed in memory where a log may be rotten unnoticed.
+func (r *Runner) affords(m *sim.Machine) bool {
+	if len(r.Flipped) == 0 {
+		return true
+	}
+	leader := r.c.Leader()
+	if leader == nil {
+		return false
+	}
+	most := sim.NodeOf(leader)
+	voters, sound := most.Status().Voters, 0
+	for _, o := range r.c.Machines() {
+		n := sim.NodeOf(o)
+		if n == nil || o == m {
+			continue
+		}
+		for _, flipped := range r.c.Machines() {
+			if key := flipKey(flipped); r.Flipped[flipped.ID()] && valueAt(n, key) != valueAt(most, key) {
+				return false
+			}
+		}
+		if slices.Contains(voters, n.ID()) && !r.frail[o.ID()] {
+			sound++
+		}
+	}
+	return 2*sound > len(voters)
+}
+
+// valueAt is what a node holds at key.
+func valueAt(n *node.Node, key string) string {
+	found, missing := n.View().Get(key, false)
+	if missing != nil {
+		return ""
+	}
+	return found.Value
 }
 
 // expect notes whom an action damages. "Leader" and the like may be anybody.

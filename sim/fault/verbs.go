@@ -519,6 +519,9 @@ func failSync(r *Runner, m *sim.Machine, _ *Action) func() {
 }
 
 func rot(r *Runner, m *sim.Machine, _ *Action) func() {
+	if !r.affords(m) {
+		return nil
+	}
 	if file, offset, ok := m.Disk().Rot(""); ok {
 		r.c.Note("rot in %s of %s at %d", file, m.Name(), offset)
 		r.Rotten[m.ID()], r.Damaged[m.ID()] = true, true
@@ -537,20 +540,22 @@ func flip(r *Runner, m *sim.Machine, _ *Action) func() {
 	if leader == nil {
 		return nil
 	}
-	key := "/_flipped/" + m.Name()
+	key := flipKey(m)
 	leader.Do("store a value to flip", func(sim.Node) {
 		if n := sim.NodeOf(leader); n != nil {
 			n.Propose(store.Command{Op: store.OpSet, Key: key, Value: "sound"}, func(store.Result) {})
 		}
 	})
 	r.c.After(flipSettles, "flip", func() {
-		if n := sim.NodeOf(m); n != nil && !r.ended && !r.Flipped[m.ID()] && n.Store().Rot(key) {
+		if n := sim.NodeOf(m); n != nil && !r.ended && !r.Flipped[m.ID()] && len(r.Rotten) == 0 && n.Store().Rot(key) {
 			r.c.Note("a value in the memory of %s was changed", m.Name())
 			r.Flipped[m.ID()] = true
 		}
 	})
 	return nil
 }
+
+func flipKey(m *sim.Machine) string { return "/_flipped/" + m.Name() }
 
 func survive(_ *Runner, m *sim.Machine, a *Action) func() {
 	f, _ := a.float("chance")
