@@ -419,6 +419,50 @@ func TestMemberThatLostItsLogIsRefused(t *testing.T) {
 	assert.Equal(t, "yes", valueOf(t, c.client[0], "/kept"))
 }
 
+// Members have no business with a proxy: it may stand beside a member whose peer
+// ports are the ones it would listen on.
+func TestAProxyLeavesPeerPortsAlone(t *testing.T) {
+	registry := startCluster(t, 1)
+	token := strings.TrimSpace(must(t, "GET", registry.client[0]+"/new?size=1", "").body)
+	start := func(dir string, peer int, more ...string) (p *process, client string) {
+		free := ports(t, 1)
+		client = loopbackURL(free[0])
+		p = launch(t, nil, append([]string{
+			"serve", "--name", filepath.Base(dir), "--data-dir", dir, "--listen-client-urls", client, "--advertise-client-urls", client,
+			"--listen-peer-urls", loopbackURL(peer), "--initial-advertise-peer-urls", loopbackURL(peer),
+		}, more...)...)
+		return p, client
+	}
+	proxies := func(client string) func() bool {
+		return func() bool {
+			r, err := http.Get(client + "/v2/config/local/proxy")
+			if err != nil {
+				return false
+			}
+			r.Body.Close()
+			return r.StatusCode == http.StatusOK
+		}
+	}
+	dir, free := t.TempDir(), ports(t, 2)
+	start(filepath.Join(dir, "a"), free[0], "--discovery", token)
+	told, client := start(filepath.Join(dir, "p"), free[0], "--proxy=on", "--discovery", token)
+	require.Eventually(t, proxies(client), 20*time.Second, 50*time.Millisecond, "told to be one")
+	told.Process.Kill()
+	<-told.exited
+	_, client = start(filepath.Join(dir, "p"), free[0])
+	require.Eventually(t, proxies(client), 20*time.Second, 50*time.Millisecond, "its data say so")
+
+	_, client = start(filepath.Join(dir, "late"), free[1], "--discovery", token)
+	require.Eventually(t, proxies(client), 20*time.Second, 50*time.Millisecond, "no place was left")
+	require.Eventually(t, func() bool {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", free[1]))
+		if err == nil {
+			l.Close()
+		}
+		return err == nil
+	}, 10*time.Second, 50*time.Millisecond, "the port is given back")
+}
+
 func TestDev(t *testing.T) {
 	base := devPorts(t)
 	dir := filepath.Join(t.TempDir(), strings.Repeat("a-long-name-", 9), "data")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/pprof"
 	"os"
@@ -12,10 +13,12 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/cmd/cli/options"
+	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/node"
+	"github.com/keelson/keelson/core/retry"
 	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/realnet"
 	"github.com/keelson/keelson/realnet/disk"
@@ -28,18 +31,19 @@ import (
 
 // server is one daemon on a real machine, with everything around it.
 type server struct {
-	log      realnet.Log
-	security *security
-	loop     *realnet.Loop
-	disk     *disk.Disk
-	net      *transport.Transport
-	web      *web.Requests
-	http     *httpd.Server // for clients
-	peerHTTP *httpd.Server // for members that ask instead of sending frames
-	metrics  *metrics.Metrics
-	systemd  *systemd
-	tokens   bool       // serves nothing but discovery tokens
-	failed   chan error // gets one error when the daemon can do nothing more
+	log       realnet.Log
+	security  *security
+	loop      *realnet.Loop
+	disk      *disk.Disk
+	net       *transport.Transport
+	web       *web.Requests
+	http      *httpd.Server // for clients
+	peerHTTP  *httpd.Server // for members that ask instead of sending frames
+	metrics   *metrics.Metrics
+	listening []net.Listener // for members
+	systemd   *systemd
+	tokens    bool       // serves nothing but discovery tokens
+	failed    chan error // gets one error when the daemon can do nothing more
 
 	// The loop's own.
 	daemon  *daemon.Daemon
@@ -60,7 +64,9 @@ func startServer(o *options.Serve, log realnet.Log) (p *server, err error) {
 	if p.security, err = openSecurity(o, log); err != nil {
 		return nil, err
 	}
-	peers, err := listenAll(o.ListenPeer, options.DefaultPeerURLs, p.security.peers, log)
+	if !onlyProxy(o) {
+		p.listening, err = listenAll(o.ListenPeer, options.DefaultPeerURLs, p.security.peers, log)
+	}
 	if err != nil {
 		p.security.close()
 		return nil, fmt.Errorf("--listen-peer-urls: %w", err)
@@ -73,11 +79,11 @@ func startServer(o *options.Serve, log realnet.Log) (p *server, err error) {
 	}
 	if err != nil {
 		p.security.close()
-		closeAll(peers)
+		closeAll(p.listening)
 		closeAll(clients)
 		return nil, err
 	}
-	for _, l := range peers {
+	for _, l := range p.listening {
 		p.net.Serve(l)
 		log.Log(env.Info, "serving peers", "address", l.Addr())
 	}
@@ -99,6 +105,20 @@ func judge(o *options.Serve) error {
 		}
 	}
 	return o.Daemon.Bootstrap.Check()
+}
+
+// onlyProxy tells whether nothing but a proxy can come of this process. Members have
+// no business with one, so it leaves the peer URLs to others.
+func onlyProxy(o *options.Serve) bool {
+	has := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(o.DataDir, name))
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	if has(identityFile) || has("member") {
+		return false // what it was about to be, or is, may have been decided
+	}
+	mode := o.Daemon.Bootstrap.Proxy
+	return has("proxy") || mode == bootstrap.On || mode == bootstrap.ReadOnly
 }
 
 // open brings the daemon up from its data. The loop runs when it returns nil.
@@ -126,6 +146,9 @@ func (p *server) open(o *options.Serve) (err error) {
 	go p.loop.Run(p.flush)
 	if err := <-opened; err != nil {
 		p.kill()
+		if o.Daemon.Bootstrap.Check() == nil { // then it is not about the options
+			err = fmt.Errorf("data directory %s: %w", o.DataDir, err)
+		}
 		return err
 	}
 	return nil
@@ -185,7 +208,10 @@ func (p *server) serve(req *gateway.Request, r gateway.Responder) func() {
 func (p *server) do(op *gateway.Operation, r gateway.Responder) func() {
 	n := p.daemon.Member()
 	if n == nil { // it has just ceased to be one
-		r.Reply(&gateway.Reply{Status: http.StatusServiceUnavailable, Body: []byte(`{"message":"this server is not a member any more"}`)})
+		r.Reply(&gateway.Reply{
+			Status: http.StatusServiceUnavailable, Body: []byte(`{"message":"this server is not a member any more"}`),
+			Header: []gateway.Header{{Name: "Content-Type", Value: "application/json"}, {Name: retry.Header, Value: retry.Unsent}},
+		})
 		return func() {}
 	}
 	return n.Mux().Do(op, r)
@@ -206,6 +232,7 @@ func (p *server) flush() {
 		p.publish()
 	case !p.proxies && p.daemon.Proxy() != nil:
 		p.proxies = true
+		closeAll(p.listening) // members have no business with a proxy
 		p.http.SetMode(httpd.Whole)
 		p.systemd.ready()
 	}

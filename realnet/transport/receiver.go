@@ -72,6 +72,9 @@ func (t *Transport) accept(l net.Listener) {
 			}
 			return
 		}
+		if errors.Is(err, net.ErrClosed) {
+			return // whoever opened it wants no more
+		}
 		if err != nil {
 			t.opts.Log.Log(env.Warn, "accept peer", "address", l.Addr(), "error", err)
 			time.Sleep(50 * time.Millisecond) // out of file descriptors, most likely
