@@ -53,7 +53,7 @@ var floors = []struct {
 	{"core/node", "core/env core/format core/invariant core/planted core/store core/wal core/peer core/replica core/control core/auth core/gateway core/lock core/reboot core/bootstrap", "a node wires core and nothing outside it"},
 	{"core/revive", "core/env core/format core/invariant core/planted core/store core/archive core/bootstrap core/gateway core/wal core/replica", "making a data directory knows formats and runs nothing"},
 	{"core/discovery", "core/env core/invariant core/planted core/gateway", "tokens are a view of somebody's keys"},
-	{"core/daemon", "core/env core/format core/invariant core/planted core/bootstrap core/discovery core/gateway core/node core/proxy core/mirror core/control core/store", "a process wires its parts and nothing outside core"},
+	{"core/daemon", "core/env core/format core/invariant core/planted core/bootstrap core/discovery core/gateway core/node core/proxy core/mirror core/control core/retry core/store", "a process wires its parts and nothing outside core"},
 	{"sim", "core/...", "the simulator stands beside the real machine and never meets it"},
 	{"sim/...", "core/... sim sim/...", "the simulator stands beside the real machine and never meets it"},
 	{"realnet", "core/...", "the real machine stands beside the simulator and never meets it"},

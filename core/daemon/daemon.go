@@ -16,6 +16,7 @@ import (
 	"github.com/keelson/keelson/core/mirror"
 	"github.com/keelson/keelson/core/node"
 	"github.com/keelson/keelson/core/proxy"
+	"github.com/keelson/keelson/core/retry"
 )
 
 // Config is what a process is told at start.
@@ -76,7 +77,7 @@ func Open(cfg Config, e *env.Env) (*Daemon, error) {
 	d.remark(files)
 	log, proxy := within(files, memberDir), within(files, proxyDir)
 	if log && proxy {
-		return nil, errors.New("invalid datadir. Both member and proxy directories exist.") //nolint:staticcheck // the original's words
+		return nil, errors.New("invalid datadir. Both member and proxy directories exist. Remove " + proxyDir + " to go on as the member, or " + memberDir + " and " + identityFile + " to go on as the proxy") // the original's words
 	}
 	if proxy {
 		return d, d.again()
@@ -275,10 +276,14 @@ func (d *Daemon) notYet(req *gateway.Request) *gateway.Reply {
 	if d.boot != nil {
 		why = d.boot.Waiting()
 	}
+	why = "this server is not a member yet: " + why
+	body := map[string]string{"message": why}
 	if req.Path == "/health" {
-		return jsonReply(503, map[string]string{"health": "false", "reason": "this server is not a member yet: " + why})
+		body = map[string]string{"health": "false", "reason": why}
 	}
-	return jsonReply(503, map[string]string{"message": "this server is not a member yet: " + why})
+	r := jsonReply(503, body)
+	r.Header = append(r.Header, gateway.Header{Name: retry.Header, Value: retry.Unsent}) // another server may be asked the same
+	return r
 }
 
 // Flush ends a turn.

@@ -16,6 +16,7 @@ import (
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/planted"
+	"github.com/keelson/keelson/core/retry"
 	"github.com/keelson/keelson/sim"
 )
 
@@ -28,11 +29,14 @@ func TestMain(m *testing.M) {
 type reply struct {
 	status int
 	body   string
+	header []gateway.Header
 }
 
-func (r *reply) Reply(p *gateway.Reply) { r.status, r.body = p.Status, string(p.Body) }
-func (r *reply) Chunk(p []byte) bool    { r.body += string(p); return true }
-func (r *reply) End()                   {}
+func (r *reply) Reply(p *gateway.Reply) {
+	r.status, r.body, r.header = p.Status, string(p.Body), p.Header
+}
+func (r *reply) Chunk(p []byte) bool { r.body += string(p); return true }
+func (r *reply) End()                {}
 
 // ask has a machine answer a request of a client.
 func ask(c *sim.Cluster, m *sim.Machine, method, target, form string) *reply {
@@ -320,6 +324,7 @@ func TestWhoLooksForItsClusterSaysSo(t *testing.T) {
 	r := ask(c, m, "GET", "/v2/keys/a", "")
 	assert.Equal(t, 503, r.status)
 	assert.Contains(t, r.body, "this server is not a member yet: waiting for 1 more of the other 2 members to start")
+	assert.Contains(t, r.header, gateway.Header{Name: retry.Header, Value: retry.Unsent}, "others can be asked the same")
 	r = ask(c, m, "GET", "/health", "")
 	assert.Equal(t, 503, r.status)
 	assert.Contains(t, r.body, `"health":"false"`)
