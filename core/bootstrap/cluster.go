@@ -28,7 +28,7 @@ func parseCluster(list, token string) ([]gateway.Member, error) {
 		return nil, err
 	}
 	if url := duplicate(members); url != "" {
-		return nil, fmt.Errorf("initial cluster %s has duplicate url %s", list, url)
+		return nil, fmt.Errorf("initial cluster %s has duplicate url %s: each URL belongs to one member", list, url)
 	}
 	return identify(members, token), nil
 }

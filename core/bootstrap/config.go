@@ -118,7 +118,7 @@ func (c *Config) Check() error {
 		return err
 	}
 	if !named(c.PeerURLs) && !named(mine.PeerURLs) && !sameURLs(c.PeerURLs, mine.PeerURLs) {
-		return c.errNotIncluded()
+		return c.errNotIncluded(mine.PeerURLs)
 	}
 	return nil
 }

@@ -17,14 +17,23 @@ func (c *Config) local(members []gateway.Member) (*gateway.Member, error) {
 			return &members[i], nil
 		}
 	}
-	return nil, fmt.Errorf("couldn't find local name %q in the initial cluster configuration", c.Name)
+	var has []string
+	for _, m := range members {
+		has = append(has, m.Name)
+	}
+	return nil, fmt.Errorf("couldn't find local name %q in the initial cluster configuration: it has %s: give this machine's name there as --name, or list it", c.Name, strings.Join(has, ","))
 }
 
-// errNotIncluded is the refusal of a list that has this node at other URLs.
-func (c *Config) errNotIncluded() error {
+// errNotIncluded is the refusal of a list that has this node at other URLs. It says
+// which option may have been forgotten.
+func (c *Config) errNotIncluded(listed []string) error {
 	mine := slices.Sorted(slices.Values(c.PeerURLs))
-	return fmt.Errorf("--initial-cluster must include %s given --initial-advertise-peer-urls=%s",
-		namedList(c.Name, mine), strings.Join(mine, ","))
+	hint := "make both say the same"
+	if len(mine) > 0 && strings.Contains(mine[0], "localhost") {
+		hint = "was --initial-advertise-peer-urls forgotten? localhost is only for this machine"
+	}
+	return fmt.Errorf("--initial-cluster must include %s given --initial-advertise-peer-urls=%s: it has %s: %s",
+		namedList(c.Name, mine), strings.Join(mine, ","), namedList(c.Name, listed), hint)
 }
 
 // matched goes on with then if the list has this node at the URLs that it
@@ -35,18 +44,8 @@ func (b *Bootstrap) matched(mine *gateway.Member, then func()) {
 			then()
 			return
 		}
-		b.hint()
-		b.fail(b.cfg.errNotIncluded())
+		b.fail(b.cfg.errNotIncluded(mine.PeerURLs))
 	})
-}
-
-// hint says which option may have been forgotten.
-func (b *Bootstrap) hint() {
-	if len(b.cfg.PeerURLs) > 0 && strings.Contains(b.cfg.PeerURLs[0], "localhost") {
-		b.env.Log.Log(env.Info, "hint: was --initial-advertise-peer-urls forgotten? it is what the others use, and localhost is only for this machine")
-		return
-	}
-	b.env.Log.Log(env.Info, "hint: --initial-cluster and --initial-advertise-peer-urls must tell the same of this member")
 }
 
 // same compares lists of URLs, asking for the addresses of names only if the texts

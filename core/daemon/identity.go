@@ -42,7 +42,7 @@ func load(d env.Disk, name string, to any) (bool, error) {
 		return false, err
 	}
 	if err := json.Unmarshal(bytes.TrimRight(text, "\x00"), to); err != nil {
-		return false, fmt.Errorf("%s: %w", name, err)
+		return false, fmt.Errorf("%s cannot be read: %w: put it back, or clear the data directory and have the member replaced (keelson member replace)", name, err)
 	}
 	return true, nil
 }

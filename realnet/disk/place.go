@@ -16,11 +16,11 @@ import (
 // hold opens a directory, which is made if there is none, and takes the right to it.
 func hold(path string) (*os.File, error) {
 	if err := makeDir(path); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("data directory %s: %w: name another one, or make this one usable", path, err)
 	}
 	dir, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("data directory %s: %w: name another one, or make this one usable", path, err)
 	}
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		dir.Close()

@@ -156,7 +156,7 @@ func TestRestore(t *testing.T) {
 	_, _, errs := c.run("restore b --data-dir /1 --name a" + cluster + "http://a:2380")
 	assert.Equal(t, "keelson snapshot: restore into /1: the directory is not empty: name another one, or move it away\n", errs)
 	_, _, errs = c.run("restore b --data-dir /3 --name z" + cluster + "http://a:2380")
-	assert.Equal(t, "keelson snapshot: restore b: couldn't find local name \"z\" in the initial cluster configuration\n", errs)
+	assert.Equal(t, "keelson snapshot: restore b: couldn't find local name \"z\" in the initial cluster configuration: it has a,b: give this machine's name there as --name, or list it\n", errs)
 	_, out, _ := c.run("restore b --data-dir /4 --initial-cluster-token other --name a" + cluster + "http://a:2380")
 	assert.NotContains(t, seen, out[strings.LastIndex(out, " "):])
 }
