@@ -36,6 +36,9 @@ func TestBadCommandLines(t *testing.T) {
 		{"serve --initial-cluster=a=http://127.0.0.1:1", "", 1, `couldn't find local name "default" in the initial cluster configuration`},
 		{"serve --initial-cluster=default=http://127.0.0.1:1", "", 1, "--initial-cluster must include default="},
 		{"serve --listen-peer-urls=http://192.0.2.1:2380 --insecure", "", 1, "--listen-peer-urls: http://192.0.2.1:2380: listen"},
+		{"serve --data-dir=/proc/none/x", "", 1, "data directory /proc/none/x: "},
+		{"discovery --addr=0.0.0.0:0", "", 1, "--addr: http://0.0.0.0:0 can be reached from other machines"},
+		{"discovery --host=ftp://x", "", 1, "--host=ftp://x: want the URL"},
 		{"serve --discovery=http://127.0.0.1:1/t --discovery-srv=example.com", "", 1, "multiple discovery or bootstrap flags are set"},
 	} {
 		t.Run(c.line+" "+c.env, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -99,7 +100,7 @@ func runDiscovery(ctx context.Context, args []string, out, errOut io.Writer) err
 	if o.etcd != "" {
 		err = serveBacked(ctx, s, o.etcd, log)
 	} else {
-		err = serve(ctx, s, log)
+		err = asAddr(serve(ctx, s, log))
 	}
 	if err != nil {
 		return fmt.Errorf("discovery: %w", err)
@@ -124,6 +125,9 @@ func (o *discoveryOptions) serve() (*options.Serve, error) {
 			return nil, fmt.Errorf("--host: required, because this machine has no name: %w", err)
 		}
 	}
+	if u, err := url.Parse(o.host); o.host != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		return nil, fmt.Errorf("--host=%s: want the URL that machines reach this service at, http://host:port", o.host)
+	}
 	prefix := strings.TrimSuffix(cmp.Or(o.host, scheme+net.JoinHostPort(name, port)), "/")
 	args := []string{
 		"--name", "discovery", "--data-dir", o.dataDir, "--initial-cluster-token", "discovery", "--log-level", o.logLevel,
@@ -138,7 +142,7 @@ func (o *discoveryOptions) serve() (*options.Serve, error) {
 	}
 	s, err := options.Parse(options.Source{Args: args, ReadFile: os.ReadFile})
 	if err != nil {
-		return nil, err
+		return nil, asAddr(err)
 	}
 	s.ListenPeer = []string{} // it has none
 	s.Daemon.Discovery = discovery.Options{Host: prefix, Alone: true}
@@ -148,6 +152,17 @@ func (o *discoveryOptions) serve() (*options.Serve, error) {
 		}
 	}
 	return s, nil
+}
+
+// asAddr names the flag that was given where the member was told by another.
+func asAddr(err error) error {
+	if err == nil {
+		return nil
+	}
+	if rest, ok := strings.CutPrefix(err.Error(), "--listen-client-urls"); ok {
+		return errors.New("--addr" + rest)
+	}
+	return err
 }
 
 // serveBacked serves tokens that are kept in a store elsewhere.
