@@ -316,6 +316,25 @@ func TestPeersAreNotJudged(t *testing.T) {
 	assert.Equal(t, 200, r.reply.Status)
 }
 
+// Where nobody is asked who he is, there is nothing that users and roles protect.
+func TestPeersGetNoMoreThanTheyNeed(t *testing.T) {
+	for _, g := range []*guarded{newGuarded(), enabled(t)} {
+		for _, line := range []string{
+			"GET /v2/keys/team/x", "PUT /v2/keys/team/x value=1", "GET /v2/keys/?wait=true&recursive=true",
+			"GET /v2/mirror?prefix=/", "GET /v2/snapshot", "GET /v2/auth/users", "DELETE /v2/auth/enable",
+			"GET /v2/members", "DELETE /v2/members/1f", "DELETE /members/1f", "PUT /members/1f",
+			"POST /members/1f", "POST /v2/members/1f/replace", "POST /members/replace", "GET /v2/stats/self",
+		} {
+			req := request(line)
+			req.Peer = true
+			r := newReader()
+			g.mux.Serve(req, r)
+			assert.Equal(t, 404, r.reply.Status, line)
+			assert.Empty(t, r.chunks, line)
+		}
+	}
+}
+
 func TestLocalReadsOutsideTheLoopAreOff(t *testing.T) {
 	g := enabled(t)
 	_, ok := g.mux.LocalGet(g.View(), &Info{}, request("GET /v2/keys/pub?quorum=false"))

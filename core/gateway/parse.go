@@ -104,20 +104,17 @@ func parse(req *Request) (Operation, error) {
 	if err != nil {
 		return Operation{}, err
 	}
+	if req.Peer {
+		return parsePeer(req, p)
+	}
 	if key, ok := below(p, "/v2/keys"); ok {
 		return parseKeys(req, key)
 	}
 	if sub, ok := below(p, "/v2/members"); ok {
 		return parseMembers(req, sub)
 	}
-	if sub, ok := below(p, peerMembersPath); ok && req.Peer && (sub != "" || req.Method == "POST") {
-		return parseMembers(req, sub)
-	}
 	if _, ok := below(p, authPath); ok {
 		return parseAuth(req, p)
-	}
-	if req.Peer && p == peerMembersPath {
-		return parsePage(req, page{kind: KindPeerMembers, methods: "GET"})
 	}
 	for _, g := range pages {
 		if g.path == p {

@@ -3,12 +3,29 @@ package gateway
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/keelson/keelson/core/store"
 )
 
 // peerMembersPath is the page that members, joiners and proxies read on a peer URL.
 const peerMembersPath = "/members"
+
+// parsePeer reads a request that came in where members talk. Nobody is asked who he is
+// there but by certificates, so there is no more than members need: who belongs to the
+// cluster, and a place for one that has to be made anew.
+func parsePeer(req *Request, p string) (Operation, error) {
+	sub, ok := below(p, peerMembersPath)
+	switch {
+	case ok && sub == "":
+		return parsePage(req, page{kind: KindPeerMembers, methods: "GET"})
+	case ok && req.Method == "POST" && strings.HasSuffix(sub, "/replace"):
+		return parseMembersChange(req, sub)
+	case p == "/version":
+		return parsePage(req, page{kind: KindVersion, methods: "GET"})
+	}
+	return Operation{}, refuse(req.Method, 404, "404 page not found\n")
+}
 
 // peerMembersTimeoutMS bounds the wait for a leader, because those who ask wait a
 // second. In milliseconds.
