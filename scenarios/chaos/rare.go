@@ -31,7 +31,7 @@ func RarePaths() []RarePath {
 		{"client: watch crossing compaction", 0}, // takes 1,000 changes; the scenario watch-too-late goes there
 		{"client: watch resumed on another member", often},
 		{"daemon: forced new cluster finished after a crash", 0},
-		{"daemon: member rebuilt from the others", 0},
+		{"daemon: member rebuilt from the others", often},
 		{"fault: all members power-lost at once", often},
 		{"fault: wiped machine replaced", often},
 		{"mirror: another cluster refused", 0},
@@ -40,16 +40,16 @@ func RarePaths() []RarePath {
 		{"mirror: older listing refused", 0},
 		{"mirror: outcome of a write unknown", 0},
 		{"node: a newer batch format begins", often},
-		{"node: an older batch format returns", 0}, // versions only rise here; a test of the simulator goes back
+		{"node: an older batch format returns", often}, // when a machine of the older version joins
 		{"node: commands forwarded to a former leader", often},
 		{"node: commands sent again after a leader change", often},
 		{"node: commands sent again after a while", often},
 		{"node: copy of a command ignored", often}, // a retry of a write that had committed
-		{"node: diverged", 0},
+		{"node: diverged", often},
 		{"node: forwarded commands dropped", 0},
 		{"node: proposal refused for now", often},
 		{"node: result lost in a snapshot", often},
-		{"node: states differ without a majority", 0},
+		{"node: states differ without a majority", often},
 		{"node: time moved on by an empty batch", often},
 		{"node: too many commands wait", 0},
 		{"node: too many reads wait", 0},
@@ -58,7 +58,7 @@ func RarePaths() []RarePath {
 		{"proxy: next member", often},
 		{"proxy: next member for a read that waits", often},
 		{"proxy: outcome unknown", often},
-		{"proxy: reader too slow", often},
+		{"proxy: reader too slow", seldom},
 		{"replica: arriving snapshot superseded", 0},
 		{"replica: conflicting tail overwritten", often},
 		{"replica: disk full", often},
@@ -66,7 +66,7 @@ func RarePaths() []RarePath {
 		{"replica: entries applied again after a restart", often},
 		{"replica: known by strangers", 0},
 		{"replica: leader change during snapshot transfer", often},
-		{"replica: leader removed", often},
+		{"replica: leader removed", seldom}, // it hands leadership over before
 		{"replica: leadership handed over", often},
 		{"replica: learner promoted while a member is out of reach", often},
 		{"replica: log lost", 0}, // a disk put back or emptied, which no family does
@@ -81,7 +81,7 @@ func RarePaths() []RarePath {
 		{"sim: crash between snapshot and removal of the old log", often},
 		{"wal: damage found at open", often}, // and refused
 		{"wal: disk full", often},
-		{"wal: snapshot made durable again at open", 0},
+		{"wal: snapshot made durable again at open", often},
 		{"wal: torn tail cut", often},
 	}
 }

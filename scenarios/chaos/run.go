@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keelson/keelson/core/env"
@@ -142,6 +143,7 @@ func (r *run) calm() {
 	}
 	r.bench.stop = true
 	r.peace = r.c.Now()
+	r.endStrangers()
 	if !check.Answered(r.c, bounds, r.bench.working) {
 		return
 	}
@@ -158,6 +160,18 @@ func (r *run) calm() {
 func (r *run) endRemoved() {
 	for _, m := range r.c.Machines() {
 		if r.faults.Removed[m.ID()] && !r.c.IsMember(m) {
+			m.SetRestart(-1)
+			m.Kill()
+		}
+	}
+}
+
+// endStrangers switches off the machines that nobody gave a place in the cluster. They
+// ask for one as long as they run, several times in a second, and each question waits
+// at a member for the leader: with many of them some request always waits, none long.
+func (r *run) endStrangers() {
+	for _, m := range r.c.Machines() {
+		if r.c.MemberOf(m) == 0 && !slices.Contains(r.bench.proxies, m) {
 			m.SetRestart(-1)
 			m.Kill()
 		}
