@@ -14,6 +14,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -255,9 +256,21 @@ func (r *request) build() (*http.Request, error) {
 			req.Host = h.Value
 			continue
 		}
-		req.Header[h.Name] = append(req.Header[h.Name], h.Value)
+		name := lineName(h.Name)
+		req.Header[name] = append(req.Header[name], h.Value)
 	}
 	return req, nil
+}
+
+// lineName is a header's name as it is sent. In their usual form two of them would
+// have the library send a write again on its own, where a connection that was used
+// before breaks; in small letters it does not know them.
+func lineName(name string) string {
+	switch small := strings.ToLower(name); small {
+	case "idempotency-key", "x-idempotency-key":
+		return small
+	}
+	return name
 }
 
 // got notes a connection. The transport may call it again when it begins anew on

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,4 +131,35 @@ func TestWhetherARequestWasSent(t *testing.T) {
 	assert.Equal(t, 200, e.status)
 	assert.Equal(t, "half", e.body)
 	assert.True(t, errors.Is(err, io.ErrUnexpectedEOF), err)
+}
+
+// The library sends a write again if its header says that this does no harm and a
+// connection that was used before breaks. Members know nothing of such headers.
+func TestNoHeaderMakesAWriteGoTwice(t *testing.T) {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		for _, body := range []string{"", "value=1"} {
+			var writes atomic.Int32
+			var key atomic.Value
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == "GET" {
+					return // so that there is a connection to use again
+				}
+				writes.Add(1)
+				key.Store(r.Header.Get(name))
+				c, _, err := w.(http.Hijacker).Hijack()
+				if assert.NoError(t, err) {
+					c.Close()
+				}
+			}))
+			q, loop := requests(t, RequestsOptions{})
+			_, err := fetch(t, q, loop, &env.WebRequest{Method: "GET", URL: server.URL})
+			require.NoError(t, err)
+			_, err = fetch(t, q, loop, &env.WebRequest{Method: "POST", URL: server.URL, Body: []byte(body), Header: []env.WebHeader{{Name: name, Value: "7"}}})
+			require.Error(t, err)
+			assert.NotErrorIs(t, err, env.ErrUnsent)
+			assert.EqualValues(t, 1, writes.Load(), "%s with %q", name, body)
+			assert.Equal(t, "7", key.Load())
+			server.Close()
+		}
+	}
 }
