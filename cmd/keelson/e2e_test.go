@@ -399,6 +399,19 @@ func TestDataDecidesWhoAMemberIs(t *testing.T) {
 	assert.Contains(t, broken.output.String(), identityFile)
 }
 
+// A member must not begin empty beside the keys that its machine had in etcd.
+func TestTheDataOfEtcdAreNotPassedOver(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "member", "wal"), 0o700))
+	free := ports(t, 2)
+	p := launch(t, nil, "serve", "--data-dir", dir, "--listen-client-urls", loopbackURL(free[0]), "--advertise-client-urls", loopbackURL(free[0]), "--listen-peer-urls", loopbackURL(free[1]))
+	assert.Equal(t, 1, p.end(t))
+	assert.Contains(t, p.output.String(), "data directory "+dir+": member/wal is of etcd")
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, left, 1)
+}
+
 // With an empty log under its old name a member could vote against what it has
 // acknowledged, so it must not start.
 func TestMemberThatLostItsLogIsRefused(t *testing.T) {

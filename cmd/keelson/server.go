@@ -99,26 +99,34 @@ const identityFile = "identity"
 
 // judge refuses options from which nothing can come, before anything is written.
 func judge(o *options.Serve) error {
-	for _, name := range []string{identityFile, "member", "proxy"} {
-		if _, err := os.Lstat(filepath.Join(o.DataDir, name)); !errors.Is(err, fs.ErrNotExist) {
-			return nil // the data decide
+	if there(o, identityFile) {
+		return nil
+	}
+	for _, name := range []string{"member/wal", "member/snap"} {
+		if info, err := os.Stat(filepath.Join(o.DataDir, name)); err == nil && info.IsDir() {
+			return fmt.Errorf("data directory %s: %s is of etcd, whose files keelson does not read: name another --data-dir, or move this one away", o.DataDir, name)
 		}
 	}
+	if there(o, "member") || there(o, "proxy") {
+		return nil // the data decide
+	}
 	return o.Daemon.Bootstrap.Check()
+}
+
+// there tells whether the data directory has an entry of this name.
+func there(o *options.Serve, name string) bool {
+	_, err := os.Lstat(filepath.Join(o.DataDir, name))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // onlyProxy tells whether nothing but a proxy can come of this process. Members have
 // no business with one, so it leaves the peer URLs to others.
 func onlyProxy(o *options.Serve) bool {
-	has := func(name string) bool {
-		_, err := os.Lstat(filepath.Join(o.DataDir, name))
-		return !errors.Is(err, fs.ErrNotExist)
-	}
-	if has(identityFile) || has("member") {
+	if there(o, identityFile) || there(o, "member") {
 		return false // what it was about to be, or is, may have been decided
 	}
 	mode := o.Daemon.Bootstrap.Proxy
-	return has("proxy") || mode == bootstrap.On || mode == bootstrap.ReadOnly
+	return there(o, "proxy") || mode == bootstrap.On || mode == bootstrap.ReadOnly
 }
 
 // open brings the daemon up from its data. The loop runs when it returns nil.
