@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/keelson/keelson/core/client"
+	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/node"
 	"github.com/keelson/keelson/core/store"
 )
@@ -121,7 +122,7 @@ func TestRollingUpgradeAndBack(t *testing.T) {
 		f.RunFor(10 * time.Second) // snapshots are taken
 		f.roll(func(m *Machine) { f.next[m], f.hold[m] = false, false })
 		f.RunFor(5 * time.Second)
-		assert.Equal(t, 1, f.format())
+		assert.Equal(t, format.Batch, f.format())
 		f.sound()
 		f.Close()
 	}
@@ -141,8 +142,52 @@ func TestAnOldProgramStopsAtANewFormat(t *testing.T) {
 	f.RunFor(5 * time.Second)
 	exits := m.Exits()[before:]
 	require.Greater(t, len(exits), 1)
-	assert.ErrorContains(t, exits[1].Err, "batch format 2 is not known here, this program reads 1: use the version of the program that wrote it, or a later one")
+	assert.ErrorContains(t, exits[1].Err, "batch format 3 is not known here, this program reads 1 to 2: use the version of the program that wrote it, or a later one")
 	f.next[m] = true
 	require.True(t, f.RunTill(20*time.Second, func() bool { return f.format() == store.NextBatch }), "%v", m.Exits())
 	require.Nil(t, f.Failure())
+}
+
+// ask sends a request to the first machine and gives status and body.
+func (f *fleet) ask(method, path, body string) (status int, text string) {
+	f.t.Helper()
+	f.Spawn("asker", func(p *Proc) {
+		resp, err := p.Do(p.Context(), &client.Request{
+			Endpoint: "http://n1:2379", Method: method, Path: path, Body: body, ContentType: "application/json", Timeout: 10 * time.Second,
+		})
+		if err != nil {
+			status, text = 599, err.Error()
+			return
+		}
+		all, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		status, text = resp.Status, string(all)
+	})
+	require.True(f.t, f.RunTill(15*time.Second, func() bool { return status != 0 }))
+	return status, text
+}
+
+// While a member of the version before is there, which asks nobody who he is, there are
+// no users; once there are, the cluster does not go back to the format without guards.
+func TestUsersWaitForTheLastUpgrade(t *testing.T) {
+	f := newFleet(t, 3)
+	defer f.Close()
+	last := f.Machines()[2]
+	old := func(on bool) {
+		f.roll(func(m *Machine) { f.hold[m] = on && m == last })
+		f.RunFor(3 * time.Second)
+	}
+	old(true)
+	require.Equal(t, 1, f.format())
+	const user = `{"user":"root","password":"x"}`
+	status, text := f.ask("PUT", "/v2/auth/users/root", user)
+	assert.Equal(t, 500, status)
+	assert.Equal(t, `{"message":"etcdserver: users and roles are for a cluster whose members all run this version: upgrade, or wait for, n3"}`, text)
+	old(false)
+	require.Equal(t, 2, f.format())
+	status, text = f.ask("PUT", "/v2/auth/users/root", user)
+	assert.Equal(t, 201, status, text)
+	old(true)
+	assert.Equal(t, 2, f.format(), "guards count")
+	f.sound()
 }

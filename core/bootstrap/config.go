@@ -68,8 +68,6 @@ type ProxyTo struct {
 
 // Identity says who a member is. It is decided once and kept beside the log.
 type Identity struct {
-	Format int `json:"format,omitempty"` // see core/format; 0 is 1
-
 	ID      env.NodeID       `json:"id"`
 	Cluster uint64           `json:"cluster"`
 	Members []gateway.Member `json:"members"`

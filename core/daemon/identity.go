@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,16 +22,13 @@ func loadIdentity(d env.Disk) (*bootstrap.Identity, error) {
 	if err != nil || !found {
 		return nil, err
 	}
-	if err := format.Check("identity", max(id.Format, 1), 1, format.Identity); err != nil {
-		return nil, fmt.Errorf("%s: %w", identityFile, err)
-	}
 	if id.ID == 0 {
 		return nil, fmt.Errorf("%s: names no member", identityFile)
 	}
 	return id, nil
 }
 
-// load reads a file of JSON. False says that there is none.
+// load reads a note. False says that there is none.
 func load(d env.Disk, name string, to any) (bool, error) {
 	text, err := d.Load(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -41,24 +37,24 @@ func load(d env.Disk, name string, to any) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := json.Unmarshal(bytes.TrimRight(text, "\x00"), to); err != nil {
+	err = bootstrap.OpenNote(text, to)
+	var unknown *format.UnknownError
+	if errors.As(err, &unknown) {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	if err != nil {
 		return false, fmt.Errorf("%s cannot be read: %w: put it back, or clear the data directory and have the member replaced (keelson member replace)", name, err)
 	}
 	return true, nil
 }
 
-// encode is v as the content of a file.
+// encode is v as the content of a note.
 func encode(v any) io.WriterTo {
-	if id, ok := v.(*bootstrap.Identity); ok {
-		own := *id
-		own.Format = format.Identity
-		v = &own
-	}
-	text, err := json.MarshalIndent(v, "", "\t")
+	text, err := bootstrap.SealNote(v)
 	if err != nil { // strings and numbers always encode
 		panic(err)
 	}
-	return bytes.NewReader(append(text, '\n'))
+	return bytes.NewReader(text)
 }
 
 // errLogLost is the refusal of a member whose log is gone: with an empty one it

@@ -14,14 +14,15 @@ const (
 	Log        = 1 // segments of the log
 	Image      = 1 // the file of the last snapshot
 	State      = 1 // what a snapshot holds of the store, on disk and on its way to others
-	GroupState = 1 // what a snapshot holds of the members
-	Batch      = 1 // entries of the log
-	Commands   = 1 // commands that a member forwards to the leader
+	GroupState = 2 // what a snapshot holds of the members; since 2 with removals that are not settled
+	Batch      = 2 // entries of the log; since 2 with the guards of commands
+	Commands   = 2 // commands that a member forwards to the leader; since 2 with their guards
 	Frame      = 1 // what members send to each other
+	Stream     = 2 // connections between members; since 2 with notes
 	Hashes     = 1 // what members tell each other of their states
 	Change     = 1 // changes of the members that one forwards to the leader
 	Archive    = 1 // backups
-	Identity   = 1 // who a member is, beside its log
+	Identity   = 2 // who a member is, and other notes beside its log; since 2 with a checksum
 )
 
 // Row is one format.
@@ -35,19 +36,20 @@ type Row struct {
 
 // Table lists every format.
 func Table() []Row {
-	const own = "the newest"
+	const own, agreed, least = "the newest", "the newest that every member reads", "the oldest that can say it"
 	return []Row{
 		{"log", "`member/wal-…`, header of each file", 1, Log, own},
 		{"image", "`member/snapshot`, header", 1, Image, own},
 		{"state", "body of `member/snapshot`; snapshots between members; backups", 1, State, own},
-		{"group", "header of snapshots: who votes", 1, GroupState, own},
-		{"batch", "each entry of the log, on disk and between members", 1, Batch, "the newest that every member reads"},
-		{"commands", "writes on their way to the leader", 1, Commands, own},
-		{"frame", "everything between members", 1, Frame, own},
+		{"group", "header of snapshots: who votes", 1, GroupState, least},
+		{"batch", "each entry of the log, on disk and between members", 1, Batch, agreed},
+		{"commands", "writes on their way to the leader", 1, Commands, agreed},
+		{"stream", "connections between members: greeting, frames, notes", 1, Stream, "the newest that both ends read"},
+		{"frame", "everything on them", 1, Frame, own},
 		{"hashes", "comparison of states, between members", 1, Hashes, own},
 		{"change", "changes of members, on their way to the leader", 1, Change, own},
 		{"archive", "files of `keelson snapshot save`", 1, Archive, own},
-		{"identity", "`identity`", 1, Identity, own},
+		{"identity", "`identity`, and the notes `admitted` and `healing`", 1, Identity, own},
 	}
 }
 

@@ -3,6 +3,8 @@ package node
 import (
 	"cmp"
 	"errors"
+	"strings"
+	"time"
 
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
@@ -58,6 +60,7 @@ const (
 	causeStopped    = "etcdserver: server stopped"
 	causeTooMany    = "etcdserver: too many requests"
 	causeRemoved    = "etcdserver: the member has been permanently removed from the cluster"
+	causeOlder      = "etcdserver: users and roles are for a cluster whose members all run this version: upgrade, or wait for, "
 	causeUnknown    = "etcdserver: applied, but the result was lost: outcome unknown"
 )
 
@@ -75,6 +78,10 @@ func (n *Node) Propose(c store.Command, done func(store.Result)) {
 	case n.left:
 		done(n.failed(causeRemoved))
 		return
+	case c.Key == store.SecretKey && n.formats.read() < store.GuardedFormat:
+		n.env.Rare.Mark("node: users and roles wait for members of this version")
+		n.proposeLater(c, done, n.env.Clock.Now().Add(n.cfg.Timeout))
+		return
 	case n.replica.Full():
 		done(n.failed(gateway.CauseFull + " left on the disk of " + cmp.Or(n.cfg.Name, n.cfg.ID.String()) + ": nothing was written; free some, and writes go on by themselves"))
 		return
@@ -91,6 +98,24 @@ func (n *Node) Propose(c store.Command, done func(store.Result)) {
 	q.count++
 	q.bytes += size
 }
+
+// proposeLater waits until every member can read c: in a new cluster that is a matter of
+// a moment. A member of an older version would do it without asking who may.
+func (n *Node) proposeLater(c store.Command, done func(store.Result), until env.Instant) {
+	n.env.Clock.After(formatPause, func() {
+		switch {
+		case n.inert() || n.left || n.formats.read() >= store.GuardedFormat:
+			n.Propose(c, done)
+		case n.env.Clock.Now() >= until:
+			done(n.failed(causeOlder + strings.Join(n.formats.behind(store.GuardedFormat), ", ")))
+		default:
+			n.proposeLater(c, done, until)
+		}
+	})
+}
+
+// formatPause is the time between looks at what members read.
+const formatPause = 50 * time.Millisecond
 
 func (n *Node) failed(cause string) store.Result {
 	return store.Result{Err: &store.Error{Code: store.CodeRaftInternal, Cause: cause, Index: n.store.Index()}, Index: n.store.Index()}
@@ -261,7 +286,7 @@ func (n *Node) forwardAll(leader env.NodeID) {
 	for q.sent < q.next {
 		list, after := n.collect()
 		if len(list) > 0 {
-			n.replica.Send(leader, store.AppendCommands(nil, list))
+			n.replica.Send(leader, store.AppendCommands(nil, list, n.formats.forwards()))
 			q.sentAt = n.env.Clock.Now()
 		}
 		q.sent = after
@@ -314,7 +339,7 @@ func (n *Node) join(list []store.Command) []store.Command {
 // be tried again in a later turn.
 func (n *Node) propose(list []store.Command) bool {
 	b := store.Batch{Time: n.logTime(), Wall: n.env.Clock.Wall().UnixNano(), Commands: list}
-	err := n.replica.Propose(store.AppendBatchAs(nil, &b, n.formats.write()))
+	err := n.replica.Propose(store.AppendBatchAs(nil, &b, n.formats.propose(list)))
 	switch {
 	case err == nil:
 		n.keeper.Moved(b.Time)

@@ -23,7 +23,17 @@
 //
 // # Stream
 //
-// On a byte stream each side first sends a Hello of HelloSize bytes, and then
-// frames, each behind its length (4 bytes). Where the highest bit of the length is set,
-// a note follows in the place of a frame. See AppendStream, AppendNote and Split.
+// On a byte stream each side first sends a Hello of HelloSize bytes, and then the
+// caller sends frames, each behind its length (4 bytes). Where the highest bit of the
+// length is set, a note follows in the place of a frame: only where the other side's
+// Hello says that it reads stream format 2. See AppendStream, AppendNote and Split.
+//
+//	offset  size  field of a Hello
+//	0       8     keelpeer
+//	8       2     version of the Hello, 1
+//	10      8     cluster id
+//	18      8     sender
+//	26      8     receiver
+//	34      8     newest stream format that the sender reads; 0 is 1
+//	42      4     CRC-32C of all bytes before
 package peer

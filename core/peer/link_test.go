@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/keelson/keelson/core/format"
 )
 
 func pair(incarnation uint64) (a, b *Link) {
@@ -227,7 +229,7 @@ func TestStream(t *testing.T) {
 }
 
 func TestHello(t *testing.T) {
-	h := Hello{Cluster: 9, From: 1, To: 2, Incarnation: 3}
+	h := Hello{Cluster: 9, From: 1, To: 2, Reads: format.Stream}
 	p := AppendHello(nil, h)
 	require.Len(t, p, HelloSize)
 	got, err := ParseHello(p)
@@ -244,6 +246,9 @@ func TestHello(t *testing.T) {
 	}
 	_, err = ParseHello(p[:HelloSize-1])
 	require.ErrorIs(t, err, ErrMalformed)
+	require.True(t, got.TakesNotes())
+	require.False(t, Hello{}.TakesNotes(), "a program of the first format says 0")
+	require.Equal(t, []byte{1, 0}, p[8:10], "the version before refuses any other number")
 }
 
 // FuzzOpen: no bytes from the network panic. The checksum is set right, or the
@@ -276,6 +281,11 @@ func FuzzOpen(f *testing.F) {
 		require.LessOrEqual(t, total, max(len(p), headerSize+trailerSize))
 		_, _, _ = Split(p)
 		_, _ = ParseHello(p)
+		if len(p) >= LengthSize {
+			n, isNote, err := NoteLength([LengthSize]byte(p))
+			require.True(t, !isNote || err != nil || n <= NoteMax)
+			ParseNote(p[LengthSize:])
+		}
 	})
 }
 

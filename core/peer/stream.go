@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 )
 
 // LengthSize is how many bytes the length before a frame takes on a stream.
@@ -29,6 +30,9 @@ func AppendStream(dst, frame []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(frame)))
 	return append(dst, frame...)
 }
+
+// notesFormat is the first stream format that has notes.
+const notesFormat = 2
 
 // noteBit marks the length of what is no frame but a note about the sender.
 const noteBit = 1 << 31
@@ -96,22 +100,32 @@ func Split(p []byte) (frame, rest []byte, err error) {
 	return p[LengthSize:end:end], p[end:], nil
 }
 
+// helloVersion is that of the bytes of a Hello, which never changes: what may follow
+// is agreed by the stream format in it.
+const helloVersion = 1
+
 // Hello opens a stream: who calls whom, in which cluster.
 type Hello struct {
-	Cluster     uint64
-	From, To    env.NodeID
-	Incarnation uint64
+	Cluster  uint64
+	From, To env.NodeID
+	// Reads is the newest stream format that the sender reads. AppendHello fills it
+	// in; programs from before there were several say 0.
+	Reads uint64
 }
+
+// TakesNotes tells whether whoever said h understands notes. One that does not would
+// take them for frames, and hang up.
+func (h Hello) TakesNotes() bool { return h.Reads >= notesFormat }
 
 // AppendHello appends the HelloSize bytes that open a stream.
 func AppendHello(dst []byte, h Hello) []byte {
 	start := len(dst)
 	dst = append(dst, magic...)
-	dst = binary.LittleEndian.AppendUint16(dst, Version)
+	dst = binary.LittleEndian.AppendUint16(dst, helloVersion)
 	dst = binary.LittleEndian.AppendUint64(dst, h.Cluster)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(h.From))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(h.To))
-	dst = binary.LittleEndian.AppendUint64(dst, h.Incarnation)
+	dst = binary.LittleEndian.AppendUint64(dst, format.Stream)
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli()))
 }
 
@@ -122,8 +136,8 @@ func ParseHello(p []byte) (Hello, error) {
 	if len(p) != HelloSize || string(p[:len(magic)]) != magic {
 		return Hello{}, &FrameError{Err: ErrMalformed, Got: uint64(len(p)), Want: HelloSize}
 	}
-	if v := binary.LittleEndian.Uint16(p[8:]); v != Version {
-		return Hello{}, &FrameError{Err: ErrVersion, Got: uint64(v), Want: Version}
+	if v := binary.LittleEndian.Uint16(p[8:]); v != helloVersion {
+		return Hello{}, &FrameError{Err: ErrVersion, Got: uint64(v), Want: helloVersion}
 	}
 	end := HelloSize - 4
 	got, want := binary.LittleEndian.Uint32(p[end:]), crc32.Checksum(p[:end], castagnoli())
@@ -131,10 +145,10 @@ func ParseHello(p []byte) (Hello, error) {
 		return Hello{}, &FrameError{Err: ErrChecksum, Got: uint64(got), Want: uint64(want)}
 	}
 	return Hello{
-		Cluster:     binary.LittleEndian.Uint64(p[10:]),
-		From:        env.NodeID(binary.LittleEndian.Uint64(p[18:])),
-		To:          env.NodeID(binary.LittleEndian.Uint64(p[26:])),
-		Incarnation: binary.LittleEndian.Uint64(p[34:]),
+		Cluster: binary.LittleEndian.Uint64(p[10:]),
+		From:    env.NodeID(binary.LittleEndian.Uint64(p[18:])),
+		To:      env.NodeID(binary.LittleEndian.Uint64(p[26:])),
+		Reads:   binary.LittleEndian.Uint64(p[34:]),
 	}, nil
 }
 

@@ -90,7 +90,11 @@ type meta struct {
 const metaVersion = format.GroupState
 
 func (m *meta) encode() []byte {
-	p := appendBytes([]byte{metaVersion}, marshal(m.conf))
+	version := byte(1)
+	if len(m.unsettled) > 0 {
+		version = metaVersion
+	}
+	p := appendBytes([]byte{version}, marshal(m.conf))
 	p = appendIDs(p, m.removed)
 	return appendTail(p, m.unsettled)
 }

@@ -5,10 +5,8 @@
 package revive
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +16,6 @@ import (
 	"github.com/keelson/keelson/core/archive"
 	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/env"
-	"github.com/keelson/keelson/core/format"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/replica"
 	"github.com/keelson/keelson/core/store"
@@ -70,12 +67,11 @@ func (b body) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, b.view.New
 
 // directory puts the files of a log into a data directory.
 func directory(id *bootstrap.Identity, log []wal.File) ([]wal.File, error) {
-	id.Format = format.Identity
-	text, err := json.MarshalIndent(id, "", "\t")
+	text, err := bootstrap.SealNote(id)
 	if err != nil {
 		return nil, err
 	}
-	files := []wal.File{{Name: identityFile, Content: content(append(text, '\n'))}}
+	files := []wal.File{{Name: identityFile, Content: content(text)}}
 	for _, f := range log {
 		files = append(files, wal.File{Name: memberDir + f.Name, Content: f.Content})
 	}
@@ -155,10 +151,7 @@ func Identity(src Source) (*bootstrap.Identity, error) {
 		return nil, err
 	}
 	id := &bootstrap.Identity{}
-	if err := json.Unmarshal(bytes.TrimRight(text, "\x00"), id); err != nil {
-		return nil, fmt.Errorf("%s: %w", identityFile, err)
-	}
-	if err := format.Check("identity", max(id.Format, 1), 1, format.Identity); err != nil {
+	if err := bootstrap.OpenNote(text, id); err != nil {
 		return nil, fmt.Errorf("%s: %w", identityFile, err)
 	}
 	return id, nil

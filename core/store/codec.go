@@ -11,8 +11,9 @@ import (
 	"github.com/keelson/keelson/core/invariant"
 )
 
-// codecVersion is the first byte of every encoded batch and list of commands.
-const codecVersion = format.Batch
+// GuardedFormat is the first format of batches and of commands that tells the guards of
+// commands. In the one before commands stand without them.
+const GuardedFormat = 2
 
 // Flags of an encoded command. A command is its operation, the flags, key and
 // value as length and bytes, and then the fields that the flags announce, in
@@ -39,21 +40,25 @@ const (
 // commandMin is the fewest bytes of an encoded command.
 const commandMin = 5
 
-// AppendBatch appends the encoding of b to dst: version, time, wall clock, and
-// the commands as AppendCommands puts them. Keys must be valid.
-func AppendBatch(dst []byte, b *Batch) []byte {
-	dst = append(dst, codecVersion)
+// AppendBatch appends the encoding of b to dst, in the newest format that is released:
+// version, time, wall clock, and the commands as AppendCommands puts them. Keys must
+// be valid.
+func AppendBatch(dst []byte, b *Batch) []byte { return appendBatch(dst, b, format.Batch) }
+
+func appendBatch(dst []byte, b *Batch, number int) []byte {
+	dst = append(dst, byte(number))
 	dst = binary.AppendVarint(dst, int64(b.Time))
 	dst = binary.AppendVarint(dst, b.Wall)
-	return appendCommands(dst, b.Commands)
+	return appendCommands(dst, b.Commands, number >= GuardedFormat)
 }
 
-// AppendCommands appends the encoding of commands to dst. Keys must be valid.
-func AppendCommands(dst []byte, commands []Command) []byte {
-	return appendCommands(append(dst, codecVersion), commands)
+// AppendCommands appends the encoding of commands to dst, in a format that this
+// program knows. Keys must be valid.
+func AppendCommands(dst []byte, commands []Command, number int) []byte {
+	return appendCommands(append(dst, byte(number)), commands, number >= GuardedFormat)
 }
 
-func appendCommands(dst []byte, commands []Command) []byte {
+func appendCommands(dst []byte, commands []Command, guards bool) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(commands)))
 	var prev ID
 	for i := range commands {
@@ -61,15 +66,18 @@ func appendCommands(dst []byte, commands []Command) []byte {
 		if !ValidKey(c.Key) { // an argument to Check would cost an allocation each
 			invariant.Check(false, "store: command with the key %q", c.Key)
 		}
-		dst = appendCommand(dst, c, prev)
+		dst = appendCommand(dst, c, prev, guards)
 		prev = c.ID
 	}
 	return dst
 }
 
-func appendCommand(dst []byte, c *Command, prev ID) []byte {
-	flags := c.flags(prev)
-	dst = append(dst, byte(c.Op)|c.mark(), flags)
+func appendCommand(dst []byte, c *Command, prev ID, guards bool) []byte {
+	flags, op := c.flags(prev), byte(c.Op)
+	if guards {
+		op |= c.mark()
+	}
+	dst = append(dst, op, flags)
 	dst = appendText(dst, c.Key)
 	dst = appendText(dst, c.Value)
 	if flags&flagTTL != 0 {
@@ -89,7 +97,7 @@ func appendCommand(dst []byte, c *Command, prev ID) []byte {
 		dst = binary.AppendUvarint(dst, c.ID.Number)
 		dst = binary.AppendVarint(dst, int64(c.ID.Number-c.Settled))
 	}
-	if c.Guarded && c.Guard != 0 {
+	if op&markGuard != 0 {
 		dst = binary.AppendUvarint(dst, uint64(c.Guard))
 	}
 	return dst
@@ -134,7 +142,7 @@ func appendText(dst []byte, s string) []byte {
 // Whatever p holds, the answer is a batch of valid commands or an error.
 func DecodeBatch(p []byte) (*Batch, error) {
 	d := decoder{rest: string(p)}
-	d.version()
+	d.version("batch", format.Batch)
 	b := &Batch{Time: Time(d.varint()), Wall: d.varint()}
 	b.Commands = d.commands()
 	if err := d.end(); err != nil {
@@ -146,7 +154,7 @@ func DecodeBatch(p []byte) (*Batch, error) {
 // DecodeCommands reads what AppendCommands wrote, as DecodeBatch does.
 func DecodeCommands(p []byte) ([]Command, error) {
 	d := decoder{rest: string(p)}
-	d.version()
+	d.version("commands", format.Commands)
 	commands := d.commands()
 	if err := d.end(); err != nil {
 		return nil, fmt.Errorf("decode commands: %w", err)
@@ -157,8 +165,9 @@ func DecodeCommands(p []byte) ([]Command, error) {
 // decoder takes values off the front of rest. After the first error it gives
 // zeros; texts share the memory of rest.
 type decoder struct {
-	rest string
-	err  error
+	rest   string
+	err    error
+	guards bool // of commands are told
 }
 
 func (d *decoder) fail(err error) {
@@ -177,10 +186,12 @@ func (d *decoder) end() error {
 
 func (d *decoder) short() { d.fail(errors.New("cut short")) }
 
-func (d *decoder) version() {
-	if v := d.byte(); v != codecVersion {
-		d.fail(fmt.Errorf("version %d, want %d", v, codecVersion))
+func (d *decoder) version(name string, newest int) {
+	number := int(d.byte())
+	if err := format.Check(name, number, 1, newest); err != nil {
+		d.fail(err) // unless there was no number at all
 	}
+	d.guards = number >= GuardedFormat
 }
 
 func (d *decoder) byte() byte {
@@ -253,7 +264,10 @@ func (d *decoder) commands() []Command {
 
 func (d *decoder) command(prev ID) Command {
 	op := d.byte()
-	c := Command{Op: Op(op &^ marks), Guarded: op&marks != 0}
+	c := Command{Op: Op(op)}
+	if d.guards {
+		c.Op, c.Guarded = Op(op&^marks), op&marks != 0
+	}
 	flags := d.byte()
 	c.Key, c.Value = d.text(), d.text()
 	c.Dir = flags&flagDir != 0
@@ -279,7 +293,7 @@ func (d *decoder) command(prev ID) Command {
 		c.ID.Number = d.uvarint()
 		c.Settled = c.ID.Number - uint64(d.varint())
 	}
-	if op&markGuard != 0 {
+	if d.guards && op&markGuard != 0 {
 		c.Guard = Index(d.uvarint())
 	}
 	d.valid(&c)

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/format"
 )
 
 func anyCommand(t *rapid.T) Command {
@@ -49,7 +50,7 @@ func TestCodecIsLossless(t *testing.T) {
 		have, err := DecodeBatch(AppendBatch(nil, b))
 		require.NoError(t, err)
 		require.Equal(t, b, have)
-		commands, err := DecodeCommands(AppendCommands([]byte("x"), b.Commands)[1:])
+		commands, err := DecodeCommands(AppendCommands([]byte("x"), b.Commands, format.Commands)[1:])
 		require.NoError(t, err)
 		require.Equal(t, b.Commands, commands)
 	})
@@ -64,14 +65,14 @@ func TestCodecRefuses(t *testing.T) {
 	_, err := DecodeBatch(append(bytes.Clone(good), 0))
 	require.EqualError(t, err, "decode batch: 1 bytes too many")
 	_, err = DecodeBatch([]byte{9})
-	require.EqualError(t, err, "decode batch: version 9, want 1")
+	require.EqualError(t, err, "decode batch: batch format 9 is not known here, this program reads 1 to 2: use the version of the program that wrote it, or a later one")
 	_, err = DecodeCommands([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	require.EqualError(t, err, "decode commands: cut short")
 	_, err = DecodeCommands([]byte{1, 1, 1, 0, 2, 'a', 'b', 0})
 	require.EqualError(t, err, `decode commands: not a clean key: "ab"`)
 	_, err = DecodeCommands([]byte{1, 1, 8, 0, 1, '/', 0})
 	require.EqualError(t, err, `decode commands: unknown operation 8`)
-	require.Panics(t, func() { AppendCommands(nil, []Command{{Op: OpSet, Key: "/a/"}}) })
+	require.Panics(t, func() { AppendCommands(nil, []Command{{Op: OpSet, Key: "/a/"}}, 1) })
 }
 
 func TestValidKey(t *testing.T) {
@@ -113,14 +114,14 @@ func FuzzDecodeBatch(f *testing.F) {
 }
 
 func FuzzDecodeCommands(f *testing.F) {
-	f.Add(AppendCommands(nil, sample().Commands))
-	f.Add(AppendCommands(nil, nil))
+	f.Add(AppendCommands(nil, sample().Commands, 1))
+	f.Add(AppendCommands(nil, nil, format.Commands))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		commands, err := DecodeCommands(p)
 		if err != nil {
 			return
 		}
-		again, err := DecodeCommands(AppendCommands(nil, commands))
+		again, err := DecodeCommands(AppendCommands(nil, commands, format.Commands))
 		require.NoError(t, err)
 		require.Equal(t, commands, again)
 	})
@@ -201,8 +202,10 @@ func TestLoadRefuses(t *testing.T) {
 // TestFormatsStayTheSame fails when what a log or a snapshot on disk holds would
 // not be read any more: then the version has to rise.
 func TestFormatsStayTheSame(t *testing.T) {
-	batch := AppendBatch(nil, sample())
-	require.Equal(t, "010a8080d0e2c6bfce972f040148042f612f620568656c6c6f80a8d6b907000000000000004d02040204b0042f612f6200017809050a0603022f61000504012f00", hex.EncodeToString(batch))
+	first := AppendBatchAs(nil, sample(), 1)
+	require.Equal(t, "010a8080d0e2c6bfce972f040148042f612f620568656c6c6f80a8d6b907000000000000004d02040204b0042f612f6200017809050a0603022f61000504012f00", hex.EncodeToString(first))
+	b := &Batch{Commands: []Command{{Op: OpSet, Key: "/a", Guarded: true}, {Op: OpSet, Key: "/a", Guarded: true, Guard: 7}}}
+	require.Equal(t, "02000002"+"4100022f6100"+"8100022f610007", hex.EncodeToString(AppendBatchAs(nil, b, 2)))
 	s := eventful()
 	require.Equal(t, uint64(0x6b48bc8269bddb15), s.Chain())
 	require.Equal(t, uint32(0xab07dbe1), crc32.ChecksumIEEE(snapshot(t, s.View())))

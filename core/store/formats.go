@@ -12,16 +12,17 @@ import (
 // a later version will bring, so that clusters of two versions can be tried.
 const NextBatch = format.Batch + 1
 
-// AppendBatchAs is AppendBatch in one of the formats that there are. NextBatch says
-// the same in another order and ends with a checksum: version, commands as in the
-// first format with their length before, wall clock, time, and CRC-32C.
+// AppendBatchAs is AppendBatch in one of the formats that there are. The first has no
+// room for guards: see GuardedFormat. NextBatch says the same as the one before in
+// another order and ends with a checksum: version, commands with their length before,
+// wall clock, time, and CRC-32C.
 func AppendBatchAs(dst []byte, b *Batch, number int) []byte {
 	if number < NextBatch {
-		return AppendBatch(dst, b)
+		return appendBatch(dst, b, number)
 	}
 	start := len(dst)
 	dst = append(dst, NextBatch)
-	dst = appendText(dst, string(appendCommands(nil, b.Commands)))
+	dst = appendText(dst, string(appendCommands(nil, b.Commands, true)))
 	dst = binary.AppendVarint(dst, b.Wall)
 	dst = binary.AppendVarint(dst, int64(b.Time))
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], crc32.MakeTable(crc32.Castagnoli)))
@@ -49,7 +50,7 @@ func DecodeBatchUpTo(p []byte, newest int) (*Batch, error) {
 		return nil, fmt.Errorf("decode batch: checksum does not match")
 	}
 	d := decoder{rest: string(p[1:end])}
-	inner := decoder{rest: d.text()}
+	inner := decoder{rest: d.text(), guards: true}
 	b := &Batch{Commands: inner.commands()}
 	b.Wall, b.Time = d.varint(), Time(d.varint())
 	if err := inner.end(); err != nil {

@@ -64,6 +64,9 @@ func New() *Store {
 // Index is the index of the last change.
 func (s *Store) Index() Index { return s.index }
 
+// Guard is when SecretKey last changed; 0 where there is none.
+func (s *Store) Guard() Index { return s.guard }
+
 // Time is the log time that the store has reached.
 func (s *Store) Time() Time { return s.time }
 

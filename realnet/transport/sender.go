@@ -193,11 +193,15 @@ func (s *sender) connect(address *url.URL) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.greet(conn); err != nil {
+	theirs, err := s.greet(conn)
+	if err != nil {
 		conn.Close()
 		return nil, err
 	}
 	setUserTimeout(conn, s.t.opts.WriteTimeout)
+	if !theirs.TakesNotes() {
+		return conn, nil
+	}
 	conn.SetWriteDeadline(time.Now().Add(handshakeTimeout))
 	if _, err := conn.Write(peer.AppendNote(nil, s.t.where())); err != nil {
 		conn.Close()
@@ -215,24 +219,24 @@ func (t *Transport) where() []string {
 }
 
 // greet says who calls whom and hears who answered.
-func (s *sender) greet(conn net.Conn) error {
+func (s *sender) greet(conn net.Conn) (peer.Hello, error) {
 	conn.SetDeadline(time.Now().Add(handshakeTimeout))
 	defer conn.SetDeadline(time.Time{})
 	mine := peer.Hello{Cluster: s.id.cluster, From: s.id.self, To: s.to}
 	if _, err := conn.Write(peer.AppendHello(nil, mine)); err != nil {
-		return err
+		return mine, err
 	}
 	theirs, err := readHello(conn)
 	if err != nil {
-		return err
+		return theirs, err
 	}
 	if err := theirs.Check(s.id.cluster, s.id.self); err != nil {
-		return err
+		return theirs, err
 	}
 	if theirs.From != s.to {
-		return fmt.Errorf("node %v answers there", theirs.From)
+		return theirs, fmt.Errorf("node %v answers there", theirs.From)
 	}
-	return nil
+	return theirs, nil
 }
 
 func readHello(r io.Reader) (peer.Hello, error) {

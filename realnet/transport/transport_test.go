@@ -3,7 +3,9 @@ package transport
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"maps"
 	"net"
@@ -19,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/peer"
 )
 
 // node is one end: frames are taken as they come, on whatever goroutine.
@@ -171,6 +174,36 @@ func TestGarbageEndsTheStreamOnly(t *testing.T) {
 	a.reach(t, map[env.NodeID]*node{2: b})
 	require.True(t, a.Send(2, frame("fine")))
 	b.expect(t, "1:fine")
+}
+
+// A program of the first stream format takes a note for a frame and hangs up.
+func TestNoNotesForTheVersionBefore(t *testing.T) {
+	a := start(t, 1, "127.0.0.1:0", nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	for _, reads := range []byte{0, 2} {
+		a.know(nil)
+		a.know(map[env.NodeID][]string{1: {a.url}, 2: {"http://" + l.Addr().String()}})
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		hello := make([]byte, peer.HelloSize)
+		_, err = io.ReadFull(conn, hello)
+		require.NoError(t, err)
+		mine := peer.AppendHello(nil, peer.Hello{Cluster: 7, From: 2, To: 1})
+		binary.LittleEndian.PutUint64(mine[34:], uint64(reads))
+		binary.LittleEndian.PutUint32(mine[42:], crc32.Checksum(mine[:42], crc32.MakeTable(crc32.Castagnoli)))
+		_, err = conn.Write(mine)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return a.Send(2, frame("x")) }, 5*time.Second, time.Millisecond)
+		var length [peer.LengthSize]byte
+		_, err = io.ReadFull(conn, length[:])
+		require.NoError(t, err)
+		_, isNote, err := peer.NoteLength(length)
+		require.NoError(t, err)
+		assert.Equal(t, reads == 2, isNote)
+		conn.Close()
+	}
 }
 
 func TestQueueIsBounded(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/bootstrap"
+	"github.com/keelson/keelson/core/format"
 )
 
 // option is one thing that keelson serve can be told, by a flag or by a variable
@@ -274,6 +275,18 @@ var otherOptions = []option{
 				return fmt.Errorf("want a number from %d to %d", auth.CostMin, auth.CostMax)
 			}
 			r.Daemon.Node.AuthCost = n
+			return nil
+		},
+	},
+	{
+		name: "hold-batch-format", ours: true, def: "0", kind: "N",
+		doc: "Keep the cluster from writing entries of the log in a newer format than N, before a return to the version before; 0 holds nothing back.",
+		set: func(r *reading, v string) error {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < 0 || n > format.Batch {
+				return fmt.Errorf("want a number from 0 to %d", format.Batch)
+			}
+			r.Daemon.Node.HoldBatch = n
 			return nil
 		},
 	},
