@@ -165,7 +165,7 @@ func (n *Node) begin(c *change) (*gateway.MemberRefusal, error) {
 	}
 	if c.Kind == gateway.ReplaceMember {
 		if by := n.replacement(c.ID); by != 0 {
-			return &gateway.MemberRefusal{Status: 409, Message: fmt.Sprintf("member %v is being replaced by %v already", c.ID, by)}, nil
+			return &gateway.MemberRefusal{Status: 409, Message: fmt.Sprintf("member %v is being replaced by %v already: start that one, or, if its disk is gone too, replace it by its ID", c.ID, by)}, nil
 		}
 		if len(c.PeerURLs) == 0 {
 			c.PeerURLs = old.PeerURLs
