@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/env"
@@ -42,6 +41,8 @@ type Cluster struct {
 	roles   map[*Machine]role
 	first   []*Machine        // the founders
 	knows   map[*Machine]bool // founders who have known all founders to have started
+
+	passwords *passwords
 }
 
 // hashEvery is how often members of a simulated cluster compare all that they hold: a
@@ -59,7 +60,7 @@ func NewCluster(seed uint64, n int, o ClusterOptions) *Cluster {
 	c := &Cluster{
 		World: NewWorld(seed, o.Options), opts: o,
 		confs: make(map[*Machine]daemon.Config), faulty: make(map[*Machine]error), roles: make(map[*Machine]role),
-		knows: make(map[*Machine]bool),
+		knows: make(map[*Machine]bool), passwords: newPasswords(),
 	}
 	c.opts.Restart = cmp.Or(c.opts.Restart, time.Second)
 	var list []string
@@ -136,7 +137,7 @@ func (c *Cluster) open(m *Machine, e *env.Env) (Node, error) {
 	conf := c.confs[m]
 	conf.Fatal = m.Fatal
 	conf.Node.HashEvery = hashEvery
-	conf.Node.AuthCost = auth.CostMin // or passwords would take most of the time of a run
+	conf.Node.Passwords = c.passwords
 	if c.opts.Config != nil {
 		c.opts.Config(m, &conf.Node)
 	}

@@ -17,15 +17,27 @@ const (
 // bcryptMax is the longest password that bcrypt takes in, in bytes.
 const bcryptMax = 72
 
-// Hash gives what is kept of a password. It takes tens of milliseconds at the default
-// cost, so it belongs outside the loop.
-func Hash(password string, cost int) (string, error) {
-	h, err := bcrypt.GenerateFromPassword(taken(password), cost)
+// Passwords makes and checks what is kept of passwords. Both take tens of
+// milliseconds, so they belong outside the loop.
+type Passwords interface {
+	// Hash gives what is kept of a password.
+	Hash(password string) (string, error)
+	// Check says whether hash was made of password.
+	Check(hash, password string) bool
+}
+
+// Bcrypt is Passwords of that cost. Check takes hashes of every cost, as long as each
+// took to make.
+type Bcrypt int
+
+// Hash implements Passwords.
+func (cost Bcrypt) Hash(password string) (string, error) {
+	h, err := bcrypt.GenerateFromPassword(taken(password), int(cost))
 	return string(h), err
 }
 
-// Check says whether hash was made of password. It takes as long as Hash.
-func Check(hash, password string) bool {
+// Check implements Passwords.
+func (Bcrypt) Check(hash, password string) bool {
 	return bcrypt.CompareHashAndPassword([]byte(hash), taken(password)) == nil
 }
 

@@ -115,8 +115,8 @@ func (m *Mux) administer(op *Operation, c *call) {
 func (m *Mux) hash(op *Operation, c *call) {
 	var text string
 	var err error
-	password, cost := op.Auth.user.Password, m.o.AuthCost
-	m.guard.Work(func() { text, err = auth.Hash(password, cost) }, func() {
+	password := op.Auth.user.Password
+	m.guard.Work(func() { text, err = m.o.Passwords.Hash(password) }, func() {
 		switch {
 		case c.over:
 		case err != nil:

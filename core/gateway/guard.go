@@ -226,7 +226,7 @@ func (m *Mux) work() {
 		return
 	}
 	ok := false
-	m.guard.Work(func() { ok = auth.Check(c.hash, c.password) }, func() {
+	m.guard.Work(func() { ok = m.o.Passwords.Check(c.hash, c.password) }, func() {
 		m.checks.busy = false
 		if ok {
 			m.proved.Add(c.hash, c.password)

@@ -74,7 +74,7 @@ func (g *guarded) begin(who, line string) *reader {
 
 func newGuarded() *guarded {
 	g := &guarded{fake: newFake()}
-	g.mux = New(g, Options{AuthCost: auth.CostMin})
+	g.mux = New(g, Options{Passwords: auth.Bcrypt(auth.CostMin)})
 	return g
 }
 

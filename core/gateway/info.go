@@ -3,6 +3,7 @@ package gateway
 import (
 	"time"
 
+	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/store"
 )
@@ -88,9 +89,8 @@ type Options struct {
 	// stale, as the original did. By default it is linearizable. A GET that says
 	// quorum=true or quorum=false is not affected.
 	ReadDefaultLocal bool
-	// AuthCost is how long a password takes to check, as bcrypt counts: each step
-	// doubles it. 0 stands for auth.CostDefault.
-	AuthCost int
+	// Passwords makes and checks hashes; nil stands for auth.Bcrypt of the default cost.
+	Passwords auth.Passwords
 	// Version is this server's own version, shown by /version. Optional.
 	Version string
 }

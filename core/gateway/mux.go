@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"errors"
 	"strconv"
 	"strings"
@@ -28,7 +27,9 @@ type Mux struct {
 
 // New makes a Mux over b.
 func New(b Backend, o Options) *Mux {
-	o.AuthCost = cmp.Or(o.AuthCost, auth.CostDefault)
+	if o.Passwords == nil {
+		o.Passwords = auth.Bcrypt(auth.CostDefault)
+	}
 	guard, _ := b.(Guard)
 	return &Mux{b: b, o: o, guard: guard}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/control"
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
@@ -61,8 +62,8 @@ type Config struct {
 	HoldBatch int
 	// Timeout bounds a write or a linearizable read; 5 s and two election timeouts.
 	Timeout time.Duration
-	// AuthCost is how long a password takes to check; auth.CostDefault.
-	AuthCost int
+	// Passwords makes and checks hashes; auth.Bcrypt of auth.CostDefault.
+	Passwords auth.Passwords
 	// Fatal is called once when the node can do nothing more, for example after
 	// a disk error. Whoever drives the node drops it then.
 	Fatal func(error)
@@ -154,7 +155,7 @@ func Open(cfg Config, e *env.Env) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, env: e, store: store.New(), watchers: store.NewWatchers(), keeper: control.NewKeeper(e)}
 	n.access.stale = true
-	n.mux = gateway.New(n, gateway.Options{ReadDefaultLocal: cfg.ReadDefaultLocal, Version: cfg.Version, AuthCost: cfg.AuthCost})
+	n.mux = gateway.New(n, gateway.Options{ReadDefaultLocal: cfg.ReadDefaultLocal, Version: cfg.Version, Passwords: cfg.Passwords})
 	n.info.started = e.Clock.Wall().UnixNano()
 	n.publisher = newPublisher(n)
 	n.compare.n, n.formats.n = n, n

@@ -274,7 +274,7 @@ var otherOptions = []option{
 			if err != nil || n < auth.CostMin || n > auth.CostMax {
 				return fmt.Errorf("want a number from %d to %d", auth.CostMin, auth.CostMax)
 			}
-			r.Daemon.Node.AuthCost = n
+			r.Daemon.Node.Passwords = auth.Bcrypt(n)
 			return nil
 		},
 	},
