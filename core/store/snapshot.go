@@ -23,6 +23,7 @@ const (
 	snapshotVersion = format.State
 	frameHead       = 8
 	frameMax        = 64 << 10
+	frameLeast      = 1 << 10 // room for the frame of a small store; it grows
 )
 
 // Kinds of records of the tree, and of what else may follow a record.
@@ -46,7 +47,7 @@ const (
 // by one at a time.
 func (v *View) NewReader() io.Reader {
 	r := &snapshotReader{v: v, table: crc32.MakeTable(crc32.Castagnoli)}
-	r.out = append(append(make([]byte, 0, frameHead+2*frameMax), snapshotMagic...), snapshotVersion)
+	r.out = append(append(make([]byte, 0, frameLeast), snapshotMagic...), snapshotVersion)
 	r.step = r.head
 	return r
 }
@@ -84,9 +85,24 @@ func (r *snapshotReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// WriteTo writes what is left of the snapshot, a frame at a time.
+func (r *snapshotReader) WriteTo(w io.Writer) (written int64, err error) {
+	for {
+		n, err := w.Write(r.out[r.sent:])
+		r.sent += n
+		if written += int64(n); err != nil {
+			return written, err
+		}
+		if r.step == nil && r.text == "" {
+			return written, nil
+		}
+		r.frame()
+	}
+}
+
 // frame makes the next frame in out, or the last one, which is empty.
 func (r *snapshotReader) frame() {
-	r.out, r.sent = r.out[:frameHead], 0
+	r.out, r.sent = append(r.out[:0], make([]byte, frameHead)...), 0
 	for len(r.out) < frameHead+frameMax {
 		if r.text != "" {
 			n := min(len(r.text), frameHead+frameMax-len(r.out))
