@@ -339,8 +339,8 @@ func (d *Disk) ask(name string, r *request) {
 	}
 	size := len(r.p)
 	if r.content != nil && d.rand.chance(0.5) {
-		r.read()
-		size = len(r.buffer)
+		r.read(&d.m.w.scratch)
+		size, r.sum = len(r.buffer), hashBytes(0, r.buffer)
 	}
 	took := d.conf.Latency + d.rand.tail(d.conf.Jitter)
 	if r.done != nil || r.verb == verbReplace {
@@ -362,18 +362,17 @@ func (d *Disk) ask(name string, r *request) {
 	d.m.w.push(f.last, &diskEvent{d, f, life})
 }
 
-// read asks the content for its bytes, once.
-func (r *request) read() {
+// read asks the content for its bytes, once. They gather in scratch, which keeps its
+// room for the next request.
+func (r *request) read(scratch *bytes.Buffer) {
 	if r.buffer != nil {
 		return
 	}
-	var b bytes.Buffer
-	_, err := r.content.WriteTo(&b)
-	r.buffer, r.err = b.Bytes(), err
-	if r.buffer == nil {
+	scratch.Reset()
+	_, r.err = r.content.WriteTo(scratch)
+	if r.buffer = bytes.Clone(scratch.Bytes()); r.buffer == nil {
 		r.buffer = []byte{}
 	}
-	r.sum = hashBytes(0, r.buffer)
 }
 
 // diskEvent finishes the oldest request of one file: there is one event for each.
@@ -475,7 +474,7 @@ func (d *Disk) writeAppend(f *file, r *request) {
 
 // writeReplace writes a file beside the old one, syncs it and renames it.
 func (d *Disk) writeReplace(f *file, r *request) {
-	if r.read(); r.err != nil {
+	if r.read(&d.m.w.scratch); r.err != nil {
 		return
 	}
 	if d.full(len(r.buffer)) {
@@ -487,7 +486,7 @@ func (d *Disk) writeReplace(f *file, r *request) {
 		r.err = pathError(r.verb, f.name, ErrIO)
 		return
 	}
-	f.live = &inode{data: bytes.Clone(r.buffer), synced: len(r.buffer)}
+	f.live = &inode{data: r.buffer, synced: len(r.buffer)}
 }
 
 func (d *Disk) full(more int) bool { return d.conf.Capacity > 0 && d.Used()+more > d.conf.Capacity }

@@ -69,7 +69,8 @@ type Machine struct {
 	life    int
 	exits   []Exit
 	restart time.Duration
-	refused uint // starts in a row that the node refused
+	refused uint          // lives in a row that ended by themselves as soon as they began
+	began   time.Duration // when this life did
 	ports   *nodeClock
 	nic     *nodeNet
 
@@ -161,7 +162,7 @@ func (m *Machine) Start() {
 	}
 	m.life++
 	m.paused, m.leaving, m.dying, m.busy = false, false, nil, 0
-	m.running = true
+	m.running, m.began = true, m.w.now
 	m.ports = &nodeClock{m: m, life: m.life, now: env.Instant(m.clock.Mono())}
 	m.nic = &nodeNet{m: m, life: m.life}
 	m.note(KindStart, "process", uint64(m.life))
@@ -176,7 +177,7 @@ func (m *Machine) Start() {
 		m.exit(m.dying.Why, m.dying.Err)
 		return
 	}
-	m.node, m.refused = node, 0
+	m.node = node
 	for _, fn := range m.w.onLife {
 		fn(m)
 	}
@@ -263,10 +264,14 @@ func (m *Machine) exit(why string, err error) {
 	for _, fn := range m.w.onLife {
 		fn(m)
 	}
+	failed := why == "start" || why == "fatal" && x.At-m.began < soon
+	if !failed {
+		m.refused = 0
+	}
 	if why != "power" && why != "stop" {
 		m.startLater()
 	}
-	if why == "start" {
+	if failed {
 		m.refused++
 	}
 }
@@ -319,9 +324,12 @@ func (m *Machine) startLater() {
 	}))
 }
 
-// restartMost is the longest wait before a process that refuses to start is
-// started again.
-const restartMost = 3 * time.Second
+// restartMost is the longest wait before a process that refuses to start, or ends by
+// itself so soon, is started again.
+const (
+	restartMost = 3 * time.Second
+	soon        = time.Second
+)
 
 // SetRestart has the process started again d after it ended by itself or by
 // Kill, as a service manager does. Negative: never, which is the default.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -59,6 +60,7 @@ type World struct {
 	ring    []Event
 	ringed  uint64 // events ever put into ring
 	failure *Failure
+	scratch bytes.Buffer // where the content of files gathers
 
 	onTurn  []func(*Machine)
 	onEvent []func(Event)
