@@ -130,22 +130,34 @@ func (o *Mirrors) judge(t *truth, x *copied) {
 	}
 }
 
-// shown is every key below a prefix, as text.
+// row is what a mirror must show of a key.
+type row struct {
+	key, value        string
+	dir               bool
+	created, modified store.Index
+	expires           int64
+}
+
+func (r row) String() string {
+	return fmt.Sprintf("%s=%q dir=%t %d/%d expires=%d", r.key, r.value, r.dir, r.created, r.modified, r.expires)
+}
+
+// shown is every key below a prefix.
 func shown(v interface {
 	Whole(string, func(*store.Node))
 }, prefix string,
-) (list []string) {
+) (list []row) {
 	v.Whole(prefix, func(n *store.Node) {
 		if n.Key != "/" {
-			list = append(list, fmt.Sprintf("%s=%q dir=%t %d/%d expires=%d", n.Key, n.Value, n.Dir, n.Created, n.Modified, n.Expires))
+			list = append(list, row{n.Key, n.Value, n.Dir, n.Created, n.Modified, n.Expires})
 		}
 	})
 	return list
 }
 
-func nth(list []string, i int) string {
+func nth(list []row, i int) string {
 	if i < len(list) {
-		return list[i]
+		return list[i].String()
 	}
 	return "nothing"
 }
