@@ -33,17 +33,19 @@ func parseCluster(list, token string) ([]gateway.Member, error) {
 	return identify(members, token), nil
 }
 
-// readCluster reads a list as it stands, members in the order of their names.
+// readCluster reads a list as it stands, members in the order of their names. One that
+// has none is called by its URL: so etcdctl lists others that have not started.
 func readCluster(list string) ([]gateway.Member, error) {
 	var members []gateway.Member
 	for pair := range strings.SplitSeq(list, ",") {
 		name, raw, ok := strings.Cut(strings.TrimSpace(pair), "=")
-		if !ok || name == "" {
+		if !ok {
 			return nil, fmt.Errorf("initial-cluster=%s: %q: want NAME=URL", list, pair)
 		}
 		if _, err := parseURL(raw); err != nil {
 			return nil, fmt.Errorf("initial-cluster=%s: %w", list, err)
 		}
+		name = cmp.Or(name, raw)
 		i, found := slices.BinarySearchFunc(members, name, func(m gateway.Member, n string) int { return strings.Compare(m.Name, n) })
 		if !found {
 			members = slices.Insert(members, i, gateway.Member{Name: name})

@@ -235,3 +235,15 @@ func TestProxiesTakeAnyList(t *testing.T) {
 	assert.True(t, p.outcome.Proxy.ReadOnly)
 	assert.Equal(t, []string{"http://10.0.0.1:2380", "http://10.0.0.2:2380", "http://10.0.0.3:2380"}, sorted(p.outcome.Proxy.PeerURLs))
 }
+
+// etcdctl lists members that have not started without their names, each as it stands.
+func TestMembersWithoutAName(t *testing.T) {
+	members, err := readCluster("=http://d:1,a=http://a:1,=http://c:1")
+	require.NoError(t, err)
+	var names []string
+	for _, m := range members {
+		names = append(names, m.Name)
+		assert.Len(t, m.PeerURLs, 1)
+	}
+	assert.Equal(t, []string{"a", "http://c:1", "http://d:1"}, names)
+}

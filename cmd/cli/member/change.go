@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ func add() *cli.Command {
 		Flags: waitFlags(),
 		Action: with(2, 2, func(ctx context.Context, s *session) error {
 			name := s.c.Args().Get(0)
+			if err := s.free(ctx, name); err != nil {
+				return err
+			}
 			m, err := s.all.Members().Add(ctx, strings.Split(s.c.Args().Get(1), ",")...)
 			if err != nil {
 				return err
@@ -40,20 +44,40 @@ func add() *cli.Command {
 				return err
 			}
 			return s.added(ctx, m, func() {
-				fmt.Fprintf(s.t.Out, "added member %s; start it with\n\n  keelson serve --name %s --initial-cluster-state existing --initial-advertise-peer-urls %s \\\n    --initial-cluster %s\n",
+				fmt.Fprintf(s.t.Out, "added member %s; start it with its own --data-dir and addresses to listen on, and\n\n  keelson serve --name %s --initial-cluster-state existing --initial-advertise-peer-urls %s \\\n    --initial-cluster %s\n",
 					m.ID, name, strings.Join(m.PeerURLs, ","), initialCluster(members, m.ID, name))
 			})
 		}),
 	}
 }
 
-// initialCluster is the list that a new member is started with.
+// free refuses a name that could not be told from that of another in the list that
+// the new member is started with.
+func (s *session) free(ctx context.Context, name string) error {
+	if name == "" || strings.ContainsAny(name, "=,") {
+		return usage(s.c, fmt.Sprintf("NAME %q: want one that is not empty and has no = and no comma", name))
+	}
+	members, err := s.all.Members().List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		if m.Name == name {
+			return fmt.Errorf("member %s is called %s: choose another name, or \"keelson member replace %s\"", m.ID, name, name)
+		}
+	}
+	return nil
+}
+
+// initialCluster is the list that a new member is started with. Others that have not
+// started have no name yet.
 func initialCluster(members []client.Member, added, name string) string {
 	var all []string
 	for _, m := range members {
 		if m.ID == added {
 			m.Name = name
 		}
+		m.Name = cmp.Or(m.Name, m.ID)
 		for _, u := range m.PeerURLs {
 			all = append(all, m.Name+"="+u)
 		}

@@ -124,3 +124,28 @@ func TestUnknownOutcome(t *testing.T) {
 	assert.True(t, strings.HasSuffix(errs, "\nhint: see \"keelson member list\" before you try again\n"), errs)
 	assert.NotContains(t, errs, "\n\n")
 }
+
+// A name that cannot be told from another in the list would make that list useless.
+func TestNamesOfNewMembersAreTheirOwn(t *testing.T) {
+	for line, want := range map[string]string{
+		"add a http://c:2380":   "member 1f is called a: choose another name, or \"keelson member replace a\"",
+		"add a=b http://c:2380": `NAME "a=b": want one that is not empty`,
+		"add c,d http://c:2380": `NAME "c,d": want one that is not empty`,
+	} {
+		status, out, errs := running().run(line)
+		assert.NotZero(t, status, line)
+		assert.Empty(t, out)
+		assert.Contains(t, errs, want)
+	}
+}
+
+// Others that were added and have not started have no name yet.
+func TestTheListOfANewMemberCanBeStartedWith(t *testing.T) {
+	c := running()
+	with := strings.Replace(two, "]}]}", `]},{"id":"4f","name":"","peerURLs":["http://d:2380"],"clientURLs":[],"isLearner":true},{"id":"3f","name":"","peerURLs":["http://c:2380"],"clientURLs":[]}]}`, 1)
+	c.answers["GET /v2/members"] = []answer{{200, with, nil}}
+	c.answers["POST /v2/members"] = []answer{{201, `{"id":"3f","name":"","peerURLs":["http://c:2380"],"clientURLs":[]}`, nil}}
+	status, out, errs := c.run("add c http://c:2380")
+	assert.Zero(t, status, errs)
+	assert.Contains(t, out, "--initial-cluster a=http://a:2380,b=http://b:2380,4f=http://d:2380,c=http://c:2380\n")
+}
