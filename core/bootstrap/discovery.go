@@ -255,7 +255,7 @@ func (d *discovery) tooLate(first []registration) {
 func (d *discovery) become(first []registration) {
 	members, err := readCluster(joined(first))
 	if err != nil {
-		d.fail(errInvalidURL)
+		d.fail(invalid(first))
 		return
 	}
 	d.b.proxy(members, d.b.cfg.Proxy == ReadOnly)
@@ -278,7 +278,7 @@ func (d *discovery) complete(size int, first []registration) {
 func (d *discovery) cluster(size int, first []registration) ([]gateway.Member, error) {
 	members, err := readCluster(joined(first))
 	if err != nil {
-		return nil, errInvalidURL
+		return nil, invalid(first)
 	}
 	if len(members) < size {
 		return nil, errDuplicateName
@@ -287,6 +287,16 @@ func (d *discovery) cluster(size int, first []registration) ([]gateway.Member, e
 		return nil, fmt.Errorf("discovery cluster %s has duplicate url %s", joined(first), u)
 	}
 	return identify(members, d.b.cfg.Discovery), nil
+}
+
+// invalid names the registration that is no member.
+func invalid(all []registration) error {
+	for _, r := range all {
+		if _, err := readCluster(r.value); err != nil {
+			return fmt.Errorf("%w: %.40q has registered %.100q, want NAME=URL", errInvalidURL, r.id, r.value)
+		}
+	}
+	return errInvalidURL
 }
 
 func joined(all []registration) string {

@@ -152,7 +152,7 @@ func TestBadTokensAreRefused(t *testing.T) {
 
 func TestRegistrationsThatMakeNoClusterAreRefused(t *testing.T) {
 	for _, c := range []struct{ value, err string }{
-		{"m2=10.0.0.2", "discovery: invalid URL"},
+		{"m2=10.0.0.2", `discovery: invalid URL: "ffff" has registered "m2=10.0.0.2", want NAME=URL`},
 		{"m1=http://10.0.0.2:2380", "member with duplicated name has registered with discovery service token("},
 		{"m2=http://10.0.0.1:2380", "has duplicate url"},
 	} {

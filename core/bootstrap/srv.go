@@ -36,7 +36,7 @@ func (b *Bootstrap) services(then func([]gateway.Member)) {
 				return
 			}
 			if len(errs) == len(srvServices) {
-				b.fail(fmt.Errorf("discovery-srv=%s: cannot look up its members: %s", b.cfg.DiscoverySRV, strings.Join(errs, "; ")))
+				b.fail(fmt.Errorf("discovery-srv=%s: cannot look up its members: %s: correct the domain, or start again once its name servers answer", b.cfg.DiscoverySRV, strings.Join(errs, "; ")))
 				return
 			}
 			b.recorded(append(found[0], found[1]...), then)
@@ -89,7 +89,7 @@ func (c *Config) fromRecords(urls []string, resolved map[string]string) ([]gatew
 	}
 	switch {
 	case !self && !c.proxies():
-		return nil, fmt.Errorf("cannot find local etcd member %q in SRV records: none of %s is one of --initial-advertise-peer-urls=%s",
+		return nil, fmt.Errorf("cannot find local etcd member %q in SRV records: none of %s is one of --initial-advertise-peer-urls=%s: add a record for this machine, or correct the option",
 			c.Name, strings.Join(urls, ","), strings.Join(c.PeerURLs, ","))
 	case len(pairs) == 0:
 		return nil, fmt.Errorf("discovery-srv=%s: none of its %d records can be used", c.DiscoverySRV, len(urls))
