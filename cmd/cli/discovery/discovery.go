@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v3"
 
@@ -103,7 +104,7 @@ func show() *cli.Command {
 				if i >= t.size {
 					note = " (too late)"
 				}
-				fmt.Fprintf(out, "%s %s%s\n", p.id, p.value, note)
+				fmt.Fprintf(out, "%s %s%s\n", printable(p.id), printable(p.value), note)
 			}
 			_, err = fmt.Fprintf(out, "%d of %d\n", min(len(t.places), t.size), t.size)
 			return err
@@ -277,4 +278,13 @@ func ask(ctx context.Context, c *cli.Command, method, target string) (*answer, e
 
 func usage(c *cli.Command, text string) error {
 	return &tool.Exit{Status: exitUsage, Text: fmt.Sprintf("keelson discovery %s: %s\n", c.Name, text)}
+}
+
+// printable quotes what somebody registered, where a terminal could take it for more
+// than text.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		return strconv.Quote(s)
+	}
+	return s
 }
