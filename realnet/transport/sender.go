@@ -25,6 +25,7 @@ type sender struct {
 	to      env.NodeID
 	urls    []string // as they were set
 	usable  []*url.URL
+	guest   bool // not of the group: it is answered as long as it is heard
 	alive   context.Context
 	stop    context.CancelFunc
 	wake    chan struct{} // one token: frames wait
@@ -48,8 +49,8 @@ type sender struct {
 const directMax = 16 << 10
 
 // newSender starts a sender. The transport's mutex is held.
-func (t *Transport) newSender(p env.Peer, usable []*url.URL, id *identity) *sender {
-	s := &sender{t: t, id: id, to: p.ID, urls: p.URLs, usable: usable, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+func (t *Transport) newSender(p env.Peer, usable []*url.URL, id *identity, guest bool) *sender {
+	s := &sender{t: t, id: id, to: p.ID, urls: p.URLs, usable: usable, guest: guest, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
 	s.alive, s.stop = context.WithCancel(t.alive)
 	t.tasks.Go(s.run)
 	return s
@@ -150,6 +151,9 @@ func (s *sender) run() {
 		if why := reason(err); why != said {
 			said = why
 			s.t.opts.Log.Log(env.Warn, "peer unreachable", "peer", s.to, "address", address, "error", err)
+		}
+		if s.guest && s.t.forget(s) {
+			return // if it is heard again it is met again
 		}
 		s.pause(wait)
 		wait = min(2*wait, s.t.opts.RetryMax)

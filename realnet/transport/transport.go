@@ -160,10 +160,10 @@ func (t *Transport) Set(g env.Group) {
 		urls := t.usable(p)
 		switch s := have[p.ID]; {
 		case p.ID == g.Self, len(urls) == 0:
-		case s != nil && s.id == id && slices.Equal(s.urls, p.URLs):
+		case s != nil && !s.guest && s.id == id && slices.Equal(s.urls, p.URLs):
 			next[p.ID] = s
 		default:
-			next[p.ID] = t.newSender(p, urls, id)
+			next[p.ID] = t.newSender(p, urls, id, false)
 		}
 	}
 	t.senders.Store(&next)
@@ -194,8 +194,24 @@ func (t *Transport) meet(from env.NodeID, urls []string) {
 		return
 	}
 	next := maps.Clone(have)
-	next[from] = t.newSender(p, usable, id)
+	next[from] = t.newSender(p, usable, id, true)
 	t.senders.Store(&next)
+}
+
+// forget ends the calls to a node that is not in the group, unless it is there.
+func (t *Transport) forget(s *sender) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.incoming[s.to] != nil {
+		return false
+	}
+	s.stop()
+	if have := *t.senders.Load(); have[s.to] == s {
+		next := maps.Clone(have)
+		delete(next, s.to)
+		t.senders.Store(&next)
+	}
+	return true
 }
 
 func same(a, b env.Group) bool {

@@ -176,6 +176,18 @@ func TestGarbageEndsTheStreamOnly(t *testing.T) {
 	b.expect(t, "1:fine")
 }
 
+// Who is in no group is called as long as it calls, and not for ever.
+func TestGuestsAreForgotten(t *testing.T) {
+	a, guest := start(t, 1, "127.0.0.1:0", nil), start(t, 2, "127.0.0.1:0", nil)
+	guest.reach(t, map[env.NodeID]*node{1: a, 2: guest})
+	require.True(t, guest.Send(1, frame("here I am")))
+	a.expect(t, "2:here I am")
+	require.Eventually(t, func() bool { return a.Send(2, frame("welcome")) }, 5*time.Second, time.Millisecond)
+	guest.expect(t, "1:welcome")
+	guest.Close()
+	require.Eventually(t, func() bool { return len(a.Stats()) == 0 }, 5*time.Second, time.Millisecond)
+}
+
 // A program of the first stream format takes a note for a frame and hangs up.
 func TestNoNotesForTheVersionBefore(t *testing.T) {
 	a := start(t, 1, "127.0.0.1:0", nil)
