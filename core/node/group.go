@@ -14,7 +14,9 @@ func (n *Node) regroup() {
 	n.groupStale, n.replacing = false, false
 	urls := make(map[env.NodeID][]string)
 	for _, m := range n.cfg.Members {
-		urls[m.ID] = m.PeerURLs
+		if m.ID == n.cfg.ID || !n.replica.Left(m.ID) { // whoever tells this one that it has left must find it
+			urls[m.ID] = m.PeerURLs
+		}
 	}
 	if dir, missing := n.View().Get(membersKey, true); missing == nil {
 		for _, child := range dir.Nodes {
