@@ -147,7 +147,7 @@ func (r *run) calm() {
 	if !check.Answered(r.c, bounds, r.bench.working) {
 		return
 	}
-	if !check.Expired(r.c, bounds, r.core, r.bench.ttlMost) || !check.Equal(r.c, bounds, r.core) || !check.Synced(r.c) {
+	if !check.Expired(r.c, bounds, r.core, r.bench.ttlMost) || !check.Equal(r.c, bounds, r.core, len(r.faults.Flipped) > 0) || !check.Synced(r.c) {
 		return
 	}
 	if r.read() && r.watchesCatchUp() {

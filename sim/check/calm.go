@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/keelson/keelson/sim"
@@ -66,13 +67,30 @@ func pending(c *sim.Cluster) string {
 }
 
 // Equal waits until every machine of the core has applied the same, and
-// compares what they hold in full.
-func Equal(c *sim.Cluster, b Bounds, core Core) bool {
+// compares what they hold in full. Where the plan changed a value in some memory, as
+// flipped says, members may differ until they have compared themselves, which they do
+// now and then, and until those that are wrong are rebuilt: as long again is waited for
+// that. Elsewhere a difference is final.
+func Equal(c *sim.Cluster, b Bounds, core Core, flipped bool) bool {
 	b.fill()
 	if !wait(c, b.Equal, func() bool { return behind(c, core) == "" }) {
 		return fail(c, "%s, %v after the end of trouble", behind(c, core), b.Equal)
 	}
-	// The sums cover the log time, which goes on while keys have deadlines.
+	if flipped && !wait(c, b.Equal, func() bool { return behind(c, core) == "" && differ(c, core) == "" }) {
+		if late := behind(c, core); late != "" {
+			return fail(c, "%s, %v after the end of trouble: it is not rebuilt", late, 2*b.Equal)
+		}
+	}
+	if text := differ(c, core); text != "" {
+		c.Fail(State, "%s", text)
+		return false
+	}
+	return true
+}
+
+// differ names two machines that have applied the same and hold something else. The
+// sums cover the log time, which goes on while keys have deadlines.
+func differ(c *sim.Cluster, core Core) string {
 	var first *sim.Machine
 	var sum, applied uint64
 	for _, m := range c.Machines() {
@@ -86,11 +104,10 @@ func Equal(c *sim.Cluster, b Bounds, core Core) bool {
 			continue
 		}
 		if at == applied && v.Hash() != sum {
-			c.Fail(State, "%s and %s differ in full after entry %d", first.Name(), m.Name(), applied)
-			return false
+			return fmt.Sprintf("%s and %s differ in full after entry %d", first.Name(), m.Name(), applied)
 		}
 	}
-	return true
+	return ""
 }
 
 func behind(c *sim.Cluster, core Core) string {
