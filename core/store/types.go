@@ -63,14 +63,14 @@ type Command struct {
 	Refresh bool
 	// HasTTL tells a TTL of zero (gone at the next chance) from none.
 	HasTTL bool
-	TTL    time.Duration
-	// PrevValue and PrevIndex are the conditions; "" and 0 are not given.
-	PrevValue string
-	PrevIndex Index
 	// Guarded says that the command was judged when SecretKey had last changed at
 	// Guard (0: never). Where it has changed since, the command does nothing.
 	Guarded bool
-	Guard   Index
+	TTL     time.Duration
+	// PrevValue and PrevIndex are the conditions; "" and 0 are not given.
+	PrevValue string
+	PrevIndex Index
+	Guard     Index // see Guarded
 }
 
 // Batch is what one entry of the log holds: commands that waited together, and
