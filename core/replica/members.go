@@ -239,7 +239,7 @@ func (r *Replica) applyConf(e *raftpb.Entry) {
 	if planted.On(planted.RemovedStillVotes) && r.role != Leader && removes(changes) {
 		return
 	}
-	before := everybody(r.conf)
+	was, before := r.conf, everybody(r.conf)
 	r.conf = r.raft.ApplyConfChange(cc)
 	r.markChange(changes)
 	for _, c := range changes {
@@ -255,6 +255,9 @@ func (r *Replica) applyConf(e *raftpb.Entry) {
 	}
 	if entry := cc.AsV2().GetContext(); len(entry) > 0 {
 		r.machine.Apply(e.GetIndex(), entry)
+	}
+	if slices.Equal(was.GetVoters(), r.conf.GetVoters()) && slices.Equal(was.GetLearners(), r.conf.GetLearners()) {
+		return // a removal was settled, or a joint change completed
 	}
 	r.env.Log.Log(env.Info, "members changed", "id", r.cfg.ID, "voters", r.Voters(), "learners", r.Group().Learners)
 }

@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -133,4 +134,24 @@ func TestRemovedMemberHelpsOut(t *testing.T) {
 	g.run(10 * time.Second)
 	require.ErrorIs(t, gone.fatal, replica.ErrRemoved)
 	assert.Len(t, g.leader().Voters(), 3)
+}
+
+func TestOnlyChangesOfMembersAreLogged(t *testing.T) {
+	lines := map[string]int{}
+	g := newGroup(t, 3, 3, nil)
+	g.propose("a")
+	g.log = func(_ string, args ...any) {
+		if args[2] == "members changed" {
+			lines[fmt.Sprint(args[1])]++
+		}
+	}
+	l, gone := g.leader(), g.follower()
+	require.NoError(t, tryChange(l, replica.Remove, gone.cfg.ID))
+	g.changed()
+	g.run(5 * time.Second)
+	delete(lines, fmt.Sprint(uint64(gone.cfg.ID)))
+	require.Len(t, lines, 2)
+	for id, n := range lines {
+		assert.Equal(t, 1, n, "member %s: the settling of a removal is no change", id)
+	}
 }
