@@ -59,7 +59,8 @@ This page is made from the table of options: run ` + "`go test ./cmd/cli/options
 
 A socket of --listen-client-urls is made with mode 0660, so its directory and group decide who may use it. One that
 an earlier process left behind is taken over; one on which somebody listens is not. It counts as this machine only.
-Use it with ` + "`etcdctl --endpoints unix:///run/keelson.sock`" + ` or ` + "`curl --unix-socket /run/keelson.sock http://keelson/v2/keys`" + `.
+Use it with ` + "`keelson etcdctl --endpoints unix:///run/keelson.sock`" + ` (that of etcd cannot: ` + "`no Host in request URL`" + `)
+or ` + "`curl --unix-socket /run/keelson.sock http://keelson/v2/keys`" + `.
 
 ## As etcd
 
