@@ -17,6 +17,9 @@ func Open(name string) (io.ReadCloser, error) { return os.Open(name) }
 // Create writes a file beside its name, makes it durable and then gives it the name.
 // Modes are such that only the owner reads it: what it holds may be secret.
 func Create(name string, content io.WriterTo) error {
+	if err := replaceable(name); err != nil {
+		return err
+	}
 	dir := filepath.Dir(name)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".part-")
 	if err != nil {
@@ -33,6 +36,28 @@ func Create(name string, content io.WriterTo) error {
 }
 
 // write fills, syncs and closes f.
+// replaceable refuses a name that stands for no file: a directory, a device or a pipe
+// is not what is to be replaced by a rename.
+func replaceable(name string) error {
+	info, err := os.Stat(name) // of what a link stands for
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.IsDir():
+		return &fs.PathError{Op: "create", Path: name, Err: errDirectory}
+	case !info.Mode().IsRegular():
+		return &fs.PathError{Op: "create", Path: name, Err: errNoFile}
+	}
+	return nil
+}
+
+var (
+	errDirectory = errors.New("is a directory: give the name of a file in it")
+	errNoFile    = errors.New("is a device or a pipe, which a backup would replace: give the name of a file")
+)
+
 func write(f *os.File, content io.WriterTo) error {
 	b := bufio.NewWriterSize(f, 1<<20)
 	_, err := content.WriteTo(b)

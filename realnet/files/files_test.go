@@ -1,0 +1,36 @@
+package files
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.Mkdir(in("directory"), 0o755))
+	require.NoError(t, syscall.Mkfifo(in("pipe"), 0o600))
+	require.NoError(t, os.Symlink(in("pipe"), in("link")))
+	for name, want := range map[string]string{"directory": "is a directory", "pipe": "a device or a pipe", "link": "a device or a pipe"} {
+		before, err := os.Lstat(in(name))
+		require.NoError(t, err)
+		assert.ErrorContains(t, Create(in(name), bytes.NewBufferString("x")), want)
+		after, err := os.Lstat(in(name))
+		require.NoError(t, err)
+		assert.True(t, os.SameFile(before, after), name)
+	}
+	require.NoError(t, Create(in("file"), bytes.NewBufferString("one")))
+	require.NoError(t, Create(in("file"), bytes.NewBufferString("two")))
+	text, err := os.ReadFile(in("file"))
+	require.NoError(t, err)
+	assert.Equal(t, "two", string(text))
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, left, 4)
+}
