@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/scenarios/mutation"
 )
 
@@ -29,6 +31,9 @@ func simMutate() *cli.Command {
 			list := chosen(c)
 			if len(list) == 0 {
 				return &usageError{fmt.Errorf("no bug is of class %q or number %q", c.String("class"), c.String("bug"))}
+			}
+			if !planted.Built {
+				return errors.New("this build carries no planted bugs: build with -tags planted")
 			}
 			jobs := c.Int("jobs")
 			if jobs < 1 {
