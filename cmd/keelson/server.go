@@ -276,10 +276,11 @@ func (p *server) publish() {
 		p.changes++
 	}
 	view, applied := n.View(), n.Replica().Applied()
-	if view == p.view && term == p.info.Term && applied == p.info.RaftIndex {
+	removed := n.Left()
+	if view == p.view && term == p.info.Term && applied == p.info.RaftIndex && removed == p.info.Removed {
 		return
 	}
-	p.view = view
+	p.view, p.info.Removed = view, removed
 	p.info.Leader, p.info.Term, p.info.RaftIndex = leader, term, applied
 	info := p.info
 	p.http.Publish(view, &info)

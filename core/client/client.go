@@ -302,6 +302,9 @@ func fault(endpoint string, a *answer) error {
 	}
 	why := refusal(a.status, a.text)
 	var e *Error
+	if a.status == 503 && strings.Contains(string(a.text), gateway.CauseRemoved) {
+		text = fmt.Sprintf("client: etcd member %s: %s", endpoint, gateway.CauseRemoved)
+	}
 	if errors.As(why, &e) && strings.HasPrefix(e.Cause, gateway.CauseFull) {
 		text = fmt.Sprintf("client: etcd member %s: %s", endpoint, e.Cause)
 	}

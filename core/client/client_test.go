@@ -414,3 +414,18 @@ func FuzzAnswer(f *testing.F) {
 		c.Members().List(context.Background())
 	})
 }
+
+func TestARemovedMemberIsPassedOver(t *testing.T) {
+	f := &fake{}
+	f.answer = func(r *Request) (*Response, error) {
+		if r.Endpoint == "http://gone:1" {
+			return reply(503, `{"message":"etcdserver: the member has been permanently removed from the cluster"}`, "X-Keelson-Outcome", "unsent")
+		}
+		return reply(201, okBody)
+	}
+	c := New(f, Options{Endpoints: []string{"http://gone:1", "http://b:1"}, Ordered: true})
+	_, err := c.Keys().Set(context.Background(), "/a", "1", SetOptions{})
+	require.NoError(t, err, "nobody acted on it")
+	_, err = New(f, Options{Endpoints: []string{"http://gone:1"}, Rounds: 1}).Members().List(context.Background())
+	assert.ErrorContains(t, err, "client: etcd member http://gone:1: etcdserver: the member has been permanently removed from the cluster")
+}

@@ -51,6 +51,9 @@ type Info struct {
 	RaftIndex uint64 // the last entry this member has applied
 	Role      Role
 	Members   []Member // in any order
+	// Removed says that this member was told that it is none any more: it answers
+	// nothing but that.
+	Removed bool
 
 	Started      int64         // wall time at which this member started, Unix nanoseconds
 	LeaderSince  int64         // wall time at which Leader became known, Unix nanoseconds

@@ -176,3 +176,39 @@ func TestRecordsOfMembersAreKept(t *testing.T) {
 		}
 	}
 }
+
+func TestTheListIsAsTheClusterKnowsIt(t *testing.T) {
+	s := newServer(Options{})
+	s.held = true
+	ask := func() *reader {
+		r := newReader()
+		s.Serve(request("GET /v2/members"), r)
+		return r
+	}
+	r := ask()
+	assert.Nil(t, r.reply, "asked the leader first")
+	s.info.Members = s.info.Members[:2]
+	s.release()
+	assert.NotContains(t, string(r.reply.Body), `"rc"`)
+
+	r = ask()
+	s.alarms[len(s.alarms)-1]()
+	assert.Equal(t, 200, r.reply.Status, "what this member knows, where nobody answers")
+	r = ask()
+	s.info.Removed = true
+	s.release()
+	assert.Equal(t, 503, r.reply.Status, "it was removed meanwhile")
+	assert.Equal(t, "unsent", r.reply.header("X-Keelson-Outcome"))
+	assert.JSONEq(t, `{"message":"etcdserver: the member has been permanently removed from the cluster"}`, string(r.reply.Body))
+	s.info.Removed, s.info.Leader = false, 0
+	assert.Equal(t, 200, ask().reply.Status)
+}
+
+func TestARemovedMemberGivesNothingOfItsOwn(t *testing.T) {
+	s := newServer(Options{ReadDefaultLocal: true})
+	_, ok := s.LocalGet(s.View(), s.Info(), request("GET /v2/keys/a?quorum=false"))
+	assert.True(t, ok)
+	s.info.Removed = true
+	_, ok = s.LocalGet(s.View(), s.Info(), request("GET /v2/keys/a?quorum=false"))
+	assert.False(t, ok)
+}

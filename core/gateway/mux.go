@@ -46,6 +46,20 @@ func (m *Mux) Serve(req *Request, r Responder) (cancel func()) {
 	return m.Do(&op, r)
 }
 
+// CauseRemoved is the message where a member was taken out of the cluster. Others have
+// to be asked.
+const CauseRemoved = "etcdserver: the member has been permanently removed from the cluster"
+
+// Removed is the answer of a member that was taken out of its cluster. Nothing was
+// done: what it has may be older than what others have told already.
+func Removed(info *Info, req *Request) *Reply { return bare(removedReply(info), req.Method == "HEAD") }
+
+func removedReply(info *Info) *Reply {
+	r := membersReply(info, 503, message(CauseRemoved))
+	r.Header = append(r.Header, Header{retry.Header, retry.Unsent})
+	return r
+}
+
 // Failure is the answer to a request that Parse refused with err.
 func (m *Mux) Failure(req *Request, err error) *Reply {
 	var no *Refusal
@@ -76,7 +90,7 @@ func (m *Mux) perform(op *Operation, r Responder) (cancel func()) {
 	switch op.Kind {
 	case KindWatch:
 		return m.watch(op, r)
-	case KindRead, KindWrite, KindAuth, KindHealth, KindPeerMembers, KindMembersChange:
+	case KindRead, KindWrite, KindAuth, KindHealth, KindMembers, KindPeerMembers, KindMembersChange:
 		return m.ask(*op, r)
 	case KindMirror:
 		return m.mirror(op, r)
@@ -93,7 +107,7 @@ func (m *Mux) perform(op *Operation, r Responder) (cancel func()) {
 // means that the request must go through Serve. The caller reports what it
 // answered so with CountGets.
 func (m *Mux) LocalGet(view *store.View, info *Info, req *Request) (*Reply, bool) {
-	if view.Guard() != 0 {
+	if view.Guard() != 0 || info.Removed {
 		return nil, false // whether there is anything to judge by is known on the loop
 	}
 	op, err := Parse(req)
@@ -150,9 +164,9 @@ func (m *Mux) ask(op Operation, r Responder) (cancel func()) {
 		m.serveAuth(&op, c)
 	case KindMembersChange:
 		m.changeMembers(&op, c)
-	case KindPeerMembers:
-		op.TimeoutMS = peerMembersTimeoutMS
-		m.peerMembers(c)
+	case KindMembers, KindPeerMembers:
+		op.TimeoutMS = membersTimeoutMS
+		m.members(op.Kind, c)
 	default:
 		op.TimeoutMS = healthTimeoutMS
 		m.health(c)
@@ -184,8 +198,8 @@ func (m *Mux) late(op *Operation) *Reply {
 		return unknownChange(m.b.Info(), errTimeout)
 	case KindAuth:
 		return m.authReply(500, message(errTimeout))
-	case KindPeerMembers:
-		return peerMembersReply(m.b.Info())
+	case KindMembers, KindPeerMembers:
+		return m.membersNow(op.Kind)
 	}
 	return failure(m.b.Info(), &store.Error{Code: store.CodeRaftInternal, Cause: errTimeout, Index: m.b.View().Index()})
 }

@@ -21,8 +21,6 @@ const (
 func (m *Mux) page(op *Operation) *Reply {
 	info := m.b.Info()
 	switch op.Kind {
-	case KindMembers:
-		return membersReply(info, 200, appendMembers(nil, info.Members))
 	case KindMembersLeader:
 		return leaderReply(info)
 	case KindMembersOther:
@@ -57,6 +55,37 @@ func membersReply(info *Info, status int, body []byte) *Reply {
 // message is the body of an error outside the keys API.
 func message(text string) []byte {
 	return append(appendString([]byte(`{"message":`), text), '}')
+}
+
+// membersTimeoutMS bounds the wait for a leader, because those who ask wait a
+// second. In milliseconds.
+const membersTimeoutMS = 700
+
+// members lists the members as the cluster knows them now, or, without a leader, as
+// this member does.
+func (m *Mux) members(kind Kind, c *call) {
+	if m.b.Info().Leader == 0 {
+		c.reply(m.membersNow(kind))
+		return
+	}
+	m.b.ReadIndex(func(*store.Error) {
+		if !c.over {
+			c.reply(m.membersNow(kind))
+		}
+	})
+}
+
+// membersNow is the list as this member has it, in the shape for members or for clients.
+func (m *Mux) membersNow(kind Kind) *Reply {
+	info := m.b.Info()
+	switch {
+	case info.Removed:
+		return removedReply(info)
+	case kind == KindPeerMembers:
+		return peerMembersReply(info)
+	default:
+		return membersReply(info, 200, appendMembers(nil, info.Members))
+	}
 }
 
 func leaderReply(info *Info) *Reply {

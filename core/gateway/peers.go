@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/keelson/keelson/core/store"
 )
 
 // peerMembersPath is the page that members, joiners and proxies read on a peer URL.
@@ -25,24 +23,6 @@ func parsePeer(req *Request, p string) (Operation, error) {
 		return parsePage(req, page{kind: KindVersion, methods: "GET"})
 	}
 	return Operation{}, refuse(req.Method, 404, "404 page not found\n")
-}
-
-// peerMembersTimeoutMS bounds the wait for a leader, because those who ask wait a
-// second. In milliseconds.
-const peerMembersTimeoutMS = 700
-
-// peerMembers lists the members as the cluster knows them now, or, without a leader,
-// as this member does.
-func (m *Mux) peerMembers(c *call) {
-	if m.b.Info().Leader == 0 {
-		c.reply(peerMembersReply(m.b.Info()))
-		return
-	}
-	m.b.ReadIndex(func(*store.Error) {
-		if !c.over {
-			c.reply(peerMembersReply(m.b.Info()))
-		}
-	})
 }
 
 // peerMembersReply has the shape of the original, IDs as numbers. Besides, it says who

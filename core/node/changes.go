@@ -523,7 +523,7 @@ func (n *Node) farewell() {
 	if n.left || !n.replica.Removed() {
 		return
 	}
-	n.left = true
+	n.left, n.info.made = true, nil
 	q := &n.commands
 	for number := q.first; number < q.next; number++ {
 		if c := q.at(number); c != nil && c.change != nil && c.change.Kind == gateway.RemoveMember && c.change.ID == n.cfg.ID {

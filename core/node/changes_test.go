@@ -285,3 +285,34 @@ func TestManyChanges(t *testing.T) {
 		assert.Len(t, c.leader().Status().Voters, 3, "nobody started them")
 	}
 }
+
+// Whoever heard of a removal never sees the removed member in a later list, whomever he
+// asks, and the one that is gone answers nothing but that.
+func TestNoListIsOlderThanARemoval(t *testing.T) {
+	for seed := range uint64(8) {
+		c := newCluster(t, seed, 3, nil)
+		c.leader()
+		c.run(2 * time.Second)
+		gone := c.other(c.leader())
+		asked := c.leader()
+		if seed%2 == 0 {
+			asked = gone
+		}
+		status, text := c.members(asked, "DELETE", "/"+gone.ID().String(), "")
+		require.Equal(t, 204, status, text)
+		told := false
+		for gone.fatal == nil {
+			status, text = c.members(gone, "GET", "", "")
+			require.NotContains(t, text, `"id":"`+gone.ID().String()+`"`)
+			if status == 503 {
+				told = true
+				assert.Contains(t, text, "permanently removed from the cluster")
+				status, text = c.do(gone, "GET", "/v2/keys/_etcd", "quorum=false")
+				assert.Equal(t, 503, status, text)
+			}
+			c.run(100 * time.Millisecond)
+			require.Less(t, c.now, 5*time.Minute)
+		}
+		assert.True(t, told)
+	}
+}

@@ -59,7 +59,7 @@ const (
 	causeConnection = "etcdserver: request timed out, possibly due to connection lost"
 	causeStopped    = "etcdserver: server stopped"
 	causeTooMany    = "etcdserver: too many requests"
-	causeRemoved    = "etcdserver: the member has been permanently removed from the cluster"
+	causeRemoved    = gateway.CauseRemoved
 	causeOlder      = "etcdserver: users and roles are for a cluster whose members all run this version: upgrade, or wait for, "
 	causeUnknown    = "etcdserver: applied, but the result was lost: outcome unknown"
 )

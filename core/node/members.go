@@ -210,7 +210,7 @@ func (n *Node) Info() *gateway.Info {
 	info := &gateway.Info{
 		ClusterID: n.cfg.Cluster, Self: n.cfg.ID, Name: n.cfg.Name,
 		Leader: leader, Term: term, RaftIndex: applied, Role: role(n.replica.Role()),
-		Members: members, Started: n.info.started, Store: n.store.Stats(), Watchers: uint64(n.watchers.Len()),
+		Members: members, Removed: n.left, Started: n.info.started, Store: n.store.Stats(), Watchers: uint64(n.watchers.Len()),
 	}
 	if leader != 0 {
 		info.LeaderSince, info.LeaderUptime = n.info.leaderSince, now.Sub(n.info.leaderAt)

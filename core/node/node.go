@@ -190,6 +190,10 @@ func (n *Node) Receive(from env.NodeID, frame []byte) {
 // Serve answers one request of a client. Cancel says that nobody waits for the
 // answer any more; after it, r is not touched.
 func (n *Node) Serve(req *gateway.Request, r gateway.Responder) (cancel func()) {
+	if n.left {
+		r.Reply(gateway.Removed(n.Info(), req))
+		return func() {}
+	}
 	return n.mux.Serve(req, r)
 }
 
@@ -276,6 +280,10 @@ func (n *Node) die(err error) {
 	n.wake.stop()
 	n.cfg.Fatal(err)
 }
+
+// Left tells whether the node was told that it is no member any more. Clients get no
+// other answer from it.
+func (n *Node) Left() bool { return n.left }
 
 // inert tells that the node takes nothing more.
 func (n *Node) inert() bool { return n.stopped || n.dead != nil }
