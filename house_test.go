@@ -62,7 +62,7 @@ var floors = []struct {
 	{"cmd/cli/waldump", "core/env core/store core/wal core/replica core/revive cmd/cli/tool", "a log is read where it lies, without any node running"},
 	{"cmd/cli/etcdctl", "core/client core/store core/gateway core/lock core/reboot core/env core/planted core/revive core/wal cmd/cli/...", "the original's command set, and the copy of a member's files"},
 	{"cmd/cli/...", "core/client core/store core/gateway core/lock core/reboot core/env core/planted cmd/cli/...", "a command sees a cluster through a client, so that it runs in the simulator unchanged"},
-	{"cmd/cli/options", "core/auth core/format core/bootstrap core/daemon core/env core/gateway core/node core/proxy core/store", "options are words; what they start is handed back as a value"},
+	{"cmd/cli/options", "core/auth core/format core/bootstrap core/daemon core/env core/gateway core/node core/proxy core/store cmd/cli/tool", "options are words; what they start is handed back as a value"},
 	{"linearizability", "core/... sim sim/...", "checkers see histories from both worlds through one type"},
 	{"scenarios", "core/... sim sim/... linearizability cmd/cli/... scenarios/...", "a scenario sees no real machine"},
 	{"scenarios/...", "core/... sim sim/... linearizability cmd/cli/... scenarios scenarios/...", "a scenario sees no real machine"},

@@ -13,12 +13,13 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/keelson/keelson/cmd/cli/options"
+	"github.com/keelson/keelson/cmd/cli/tool"
 	"github.com/keelson/keelson/realnet/authority"
 )
 
 // tlsDirFlag is the directory of certificates, as all commands take it.
 func tlsDirFlag() cli.Flag {
-	return &cli.StringFlag{Name: "dir", Value: options.DefaultTLSDir, Sources: cli.EnvVars("KEELSON_TLS_DIR"), Usage: "where certificates are kept", Local: true}
+	return &cli.StringFlag{Name: "dir", Value: options.DefaultTLSDir, Sources: cli.EnvVars(tool.TLSDirVariable), Usage: "where certificates are kept", Local: true}
 }
 
 func hostFlag(usage string) cli.Flag {

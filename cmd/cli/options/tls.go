@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"github.com/keelson/keelson/cmd/cli/tool"
 )
 
 // DefaultTLSDir is where keelson ca and keelson join put what they make.
-const DefaultTLSDir = "/etc/keelson/tls"
+const DefaultTLSDir = tool.DefaultTLSDir
 
 // TLS names the files of one side, clients' or peers'.
 type TLS struct {

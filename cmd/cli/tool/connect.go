@@ -1,8 +1,14 @@
 package tool
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +19,13 @@ import (
 
 // defaultEndpoints are asked when neither flags nor environment name any.
 const defaultEndpoints = "http://127.0.0.1:2379,http://127.0.0.1:4001"
+
+// DefaultTLSDir is where keelson ca init and keelson join put a machine's certificates,
+// and TLSDirVariable names another directory.
+const (
+	DefaultTLSDir  = "/etc/keelson/tls"
+	TLSDirVariable = "KEELSON_TLS_DIR"
+)
 
 // ConnectionFlags say how keelson's own commands reach a cluster.
 func ConnectionFlags() []cli.Flag {
@@ -36,10 +49,17 @@ func Dial(ctx context.Context, c *cli.Command) (cl *client.Client, end func(), e
 		}
 		return t.Getenv(variable)
 	}
-	d, err := t.Connect(Connection{
+	eps := endpoints(cmp.Or(flag("endpoints", "ETCDCTL_ENDPOINTS"), defaultEndpoints))
+	how := Connection{
 		CertFile: flag("cert-file", "ETCDCTL_CERT_FILE"), KeyFile: flag("key-file", "ETCDCTL_KEY_FILE"),
 		CAFile: flag("ca-file", "ETCDCTL_CA_FILE"), DialTimeout: c.Duration("timeout"),
-	})
+	}
+	if slices.ContainsFunc(eps, func(e string) bool { return strings.HasPrefix(e, "https://") }) {
+		if err := t.useTLSDir(&how); err != nil {
+			return nil, nil, err
+		}
+	}
+	d, err := t.Connect(how)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -48,13 +68,26 @@ func Dial(ctx context.Context, c *cli.Command) (cl *client.Client, end func(), e
 		end = func() { closer.Close() }
 	}
 	user, password, _ := strings.Cut(c.String("username"), ":")
-	list := flag("endpoints", "ETCDCTL_ENDPOINTS")
-	if list == "" {
-		list = defaultEndpoints
-	}
 	return client.New(d, client.Options{
-		Endpoints: endpoints(list), Timeout: c.Duration("timeout"), Rounds: 1, User: user, Password: password,
+		Endpoints: eps, Timeout: c.Duration("timeout"), Rounds: 1, User: user, Password: password,
 	}), end, nil
+}
+
+// useTLSDir takes the certificate that this machine shows where it is a client, if there
+// is one and no file is named.
+func (t *Tool) useTLSDir(c *Connection) error {
+	if c.CertFile != "" || c.KeyFile != "" || c.CAFile != "" || t.ReadFile == nil {
+		return nil
+	}
+	dir := cmp.Or(t.Getenv(TLSDirVariable), DefaultTLSDir)
+	cert := path.Join(dir, "client.crt")
+	if _, err := t.ReadFile(cert); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("this machine's certificate: %w: ask as somebody who may read it, or name others with --ca-file, --cert-file and --key-file", err)
+	}
+	c.CertFile, c.KeyFile, c.CAFile = cert, path.Join(dir, "client.key"), path.Join(dir, "ca.crt")
+	return nil
 }
 
 func endpoints(list string) (eps []string) {
