@@ -286,7 +286,8 @@ func (a *attempt) Chunk(b []byte) {
 }
 
 // pass hands on the first n bytes of what is kept. A reader too far behind loses the
-// connection, and asks again from where it was.
+// connection: that of a watch asks again from where it was, any other learns that what it
+// has is not whole.
 func (a *attempt) pass(n int) {
 	piece := a.kept[:n:n]
 	a.kept = bytes.Clone(a.kept[n:])
@@ -294,7 +295,7 @@ func (a *attempt) pass(n int) {
 		a.c.p.env.Rare.Mark("proxy: reader too slow")
 		a.c.end()
 		a.quit()
-		a.c.r.End()
+		a.c.close(errTooSlow)
 	}
 }
 
@@ -335,6 +336,13 @@ func (a *attempt) finish(err error) {
 		return
 	}
 	c.end()
+	c.close(err)
+}
+
+var errTooSlow = errors.New("the reader is too slow")
+
+// close ends what the reader is told, so that it sees whether that is whole.
+func (c *call) close(err error) {
 	if b, ok := c.r.(gateway.Breaker); ok && err != nil && !c.watch {
 		b.Break()
 		return

@@ -226,6 +226,20 @@ func TestSlowReaderLosesItsStream(t *testing.T) {
 	assert.Nil(t, p.calls.first)
 }
 
+// A large answer that is taken too slowly must not look whole.
+func TestSlowReaderOfALargeAnswerSeesItCut(t *testing.T) {
+	w := newWorld()
+	p := w.open(t, Config{})
+	var to env.WebReceiver
+	w.everywhere(func(_ *env.WebRequest, r env.WebReceiver) { to = r; r.Head(200, nil) })
+	c := w.ask(p, "GET", "/v2/snapshot")
+	c.slow = true
+	to.Chunk(make([]byte, keepMax+1))
+	assert.True(t, c.broken)
+	assert.False(t, c.ended)
+	assert.Nil(t, p.calls.first)
+}
+
 func TestLoopIsRefused(t *testing.T) {
 	w := newWorld()
 	p := w.open(t, Config{})
