@@ -53,6 +53,7 @@ func RarePaths() []RarePath {
 		{"node: time moved on by an empty batch", often},
 		{"node: too many commands wait", 0},
 		{"node: too many reads wait", 0},
+		{"node: users and roles wait for members of this version", often},
 		{"proxy: another cluster", 0},
 		{"proxy: loop refused", 0},
 		{"proxy: next member", often},
