@@ -177,7 +177,28 @@ func (n *Node) begin(c *change) (*gateway.MemberRefusal, error) {
 			return &gateway.MemberRefusal{Status: 409, Message: "etcdserver: peerURL exists"}, nil
 		}
 	}
+	if no := n.crowded(c.Kind); no != nil {
+		return no, nil
+	}
 	return nil, n.proposeMember(c)
+}
+
+// Learners cost the leader what members cost, and nobody is to make it pay for many:
+// learnersMax bounds adding. A replacement repairs, so it is let in beyond, up to
+// replacementsMax: learners that nobody starts do not keep a broken member broken.
+const (
+	learnersMax     = 3
+	replacementsMax = 6
+)
+
+// crowded refuses another member where too many do not vote yet.
+func (n *Node) crowded(kind gateway.ChangeKind) *gateway.MemberRefusal {
+	most := map[gateway.ChangeKind]int{gateway.AddMember: learnersMax, gateway.ReplaceMember: replacementsMax}[kind]
+	learners := n.replica.Group().Learners
+	if most == 0 || len(learners) < most {
+		return nil
+	}
+	return &gateway.MemberRefusal{Status: 409, Message: fmt.Sprintf("%d members do not vote yet: %v: start them and wait, or remove those that are not wanted, before another is added", len(learners), learners)}
 }
 
 // proposeMember puts into the log what was asked for and found to make sense.

@@ -316,3 +316,42 @@ func TestNoListIsOlderThanARemoval(t *testing.T) {
 		assert.True(t, told)
 	}
 }
+
+func TestLearnersAreBounded(t *testing.T) {
+	c := newCluster(t, 1, 3, nil)
+	l := c.leader()
+	add := func(i int) (int, string) {
+		return c.members(l, "POST", "", fmt.Sprintf(`{"peerURLs":["http://10.0.2.%d:2380"]}`, i))
+	}
+	var ids []string
+	for i := range 2 {
+		status, text := add(i)
+		require.Equal(t, 201, status, text)
+		ids = append(ids, parse(t, text).ID)
+	}
+	old := c.other(l)
+	status, text := c.members(l, "POST", "/"+old.ID().String()+"/replace", "")
+	require.Equal(t, 201, status, text)
+	last := parse(t, text).ID
+	status, text = add(9)
+	assert.Equal(t, 409, status)
+	for _, id := range append(ids, last) {
+		assert.Contains(t, text, id)
+	}
+	assert.Contains(t, text, "3 members do not vote yet")
+	for range 3 { // what repairs goes on
+		status, text = c.members(l, "POST", "/"+last+"/replace", "")
+		require.Equal(t, 201, status, text)
+		last = parse(t, text).ID
+	}
+	status, text = c.members(l, "POST", "/"+last+"/replace", "")
+	assert.Equal(t, 409, status, text)
+	assert.Contains(t, text, "6 members do not vote yet")
+
+	status, text = c.members(l, "DELETE", "/"+ids[0], "")
+	require.Equal(t, 204, status, text)
+	c.start(last, "again") // takes those away that it stands for
+	require.True(t, c.until(60*time.Second, func() bool { return len(c.leader().Status().Learners) == 1 }), "%v", c.leader().Status().Learners)
+	status, text = add(9)
+	assert.Equal(t, 201, status, text)
+}
