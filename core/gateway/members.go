@@ -52,6 +52,9 @@ type MemberChange struct {
 	Kind     ChangeKind
 	ID       env.NodeID // of all but AddMember
 	PeerURLs []string   // sorted; of ReplaceMember those of the old one if empty
+	// Repair says that it was asked for where members call, by nobody who is known to
+	// be allowed it: who takes part is not replaced so.
+	Repair bool `json:",omitempty"`
 }
 
 // MemberOutcome is how a change ended. Where both Refusal and Unknown are zero it

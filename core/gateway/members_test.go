@@ -115,7 +115,7 @@ func TestPeersChangeMembers(t *testing.T) {
 	g := &group{fake: newFake()}
 	assert.Equal(t, 404, g.ask("POST /members/rc/replace", "", "", false).Status)
 	assert.Equal(t, 201, g.ask("POST /members/rc/replace", "", "", true).Status)
-	assert.Equal(t, []MemberChange{{Kind: ReplaceMember, ID: 0xffff}}, g.asked)
+	assert.Equal(t, []MemberChange{{Kind: ReplaceMember, ID: 0xffff, Repair: true}}, g.asked)
 }
 
 // Whatever is asked for is refused with a reason or makes sense.
@@ -211,4 +211,19 @@ func TestARemovedMemberGivesNothingOfItsOwn(t *testing.T) {
 	s.info.Removed = true
 	_, ok = s.LocalGet(s.View(), s.Info(), request("GET /v2/keys/a?quorum=false"))
 	assert.False(t, ok)
+}
+
+// On a peer URL nobody proves who he is: a place is given there only to a member that
+// needs it, where it is.
+func TestRepairIsAskedForOnPeerURLs(t *testing.T) {
+	g := &group{fake: newFake(), outcome: MemberOutcome{Member: Member{ID: 0x1f}}}
+	ask := func(body string) *Reply {
+		r := newReader()
+		New(g, Options{}).Serve(&Request{Method: "POST", Path: "/members/ffff/replace", ContentType: "application/json", Body: []byte(body), Peer: true}, r)
+		return r.reply
+	}
+	assert.Equal(t, 201, ask("").Status)
+	assert.Equal(t, []MemberChange{{Kind: ReplaceMember, ID: 0xffff, Repair: true}}, g.asked)
+	assert.Equal(t, 400, ask(`{"peerURLs":["http://elsewhere:1"]}`).Status)
+	assert.Len(t, g.asked, 1)
 }

@@ -18,11 +18,24 @@ func parsePeer(req *Request, p string) (Operation, error) {
 	case ok && sub == "":
 		return parsePage(req, page{kind: KindPeerMembers, methods: "GET"})
 	case ok && req.Method == "POST" && strings.HasSuffix(sub, "/replace"):
-		return parseMembersChange(req, sub)
+		return parseRepair(req, sub)
 	case p == "/version":
 		return parsePage(req, page{kind: KindVersion, methods: "GET"})
 	}
 	return Operation{}, refuse(req.Method, 404, "404 page not found\n")
+}
+
+// parseRepair reads what a member asks for that has to be made anew: its own place,
+// where it is.
+func parseRepair(req *Request, sub string) (Operation, error) {
+	if len(req.Body) > 0 {
+		return Operation{}, &MemberRefusal{Status: 400, Message: "a member asks for a place at its own URLs: others are given on a client URL"}
+	}
+	op, err := parseMembersChange(req, sub)
+	if err == nil {
+		op.Change.Repair = true
+	}
+	return op, err
 }
 
 // peerMembersReply has the shape of the original, IDs as numbers. Besides, it says who

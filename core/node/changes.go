@@ -163,6 +163,9 @@ func (n *Node) begin(c *change) (*gateway.MemberRefusal, error) {
 		}
 		return &gateway.MemberRefusal{Status: 404, Message: fmt.Sprintf("No such member: %v", c.ID)}, nil
 	}
+	if c.Repair && n.takesPart(c.ID) {
+		return &gateway.MemberRefusal{Status: 409, Message: fmt.Sprintf("member %v takes part and needs no repair: whoever wants another in its place says so on a client URL", c.ID)}, nil
+	}
 	if c.Kind == gateway.ReplaceMember {
 		if by := n.replacement(c.ID); by != 0 {
 			return &gateway.MemberRefusal{Status: 409, Message: fmt.Sprintf("member %v is being replaced by %v already: start that one, or, if its disk is gone too, replace it by its ID", c.ID, by)}, nil
@@ -362,6 +365,11 @@ func (n *Node) waitsFor(p replica.Progress, steady bool) string {
 		return "it gets its vote now"
 	}
 	return "it gets its vote as soon as possible: " + err.Error()
+}
+
+// takesPart tells, on the leader, whether id was heard of just now.
+func (n *Node) takesPart(id env.NodeID) bool {
+	return id == n.cfg.ID || slices.ContainsFunc(n.replica.Progress(), func(p replica.Progress) bool { return p.ID == id && p.Active })
 }
 
 // isMember tells whether id belongs to the cluster.

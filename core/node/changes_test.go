@@ -355,3 +355,27 @@ func TestLearnersAreBounded(t *testing.T) {
 	status, text = add(9)
 	assert.Equal(t, 201, status, text)
 }
+
+func TestOnlyOneThatIsDownIsRepaired(t *testing.T) {
+	c := newCluster(t, 1, 3, nil)
+	l := c.leader()
+	old := c.other(l)
+	repair := func(id env.NodeID) (int, string) {
+		a, asked := &answer{}, c.other(old)
+		asked.turn(func() {
+			asked.Serve(&gateway.Request{Method: "POST", Path: "/members/" + id.String() + "/replace", Peer: true}, a)
+		})
+		require.True(t, c.until(20*time.Second, func() bool { return a.reply != nil }))
+		return a.reply.Status, string(a.reply.Body)
+	}
+	for _, id := range []env.NodeID{old.ID(), l.ID()} {
+		status, text := repair(id)
+		assert.Equal(t, 409, status)
+		assert.Contains(t, text, "takes part and needs no repair")
+	}
+	id := old.ID()
+	old.powerOff()
+	c.run(2 * time.Second)
+	status, text := repair(id)
+	assert.Equal(t, 201, status, text)
+}
