@@ -194,6 +194,21 @@ func TestFullDiskKeepsNothingOfTheRequest(t *testing.T) {
 	assert.Equal(t, "kept;again", load(t, d, "wal"))
 }
 
+func TestFullDiskIsNotFilledWithEmptyFiles(t *testing.T) {
+	d, l := open(t, t.TempDir())
+	d.sys.writeAt = func(*os.File, []byte, int64) (int, error) { return 0, unix.ENOSPC }
+	for _, name := range []string{"wal-1", "wal-2"} {
+		err := do(t, l, func(done func(error)) { d.Append(name, []byte("lost;"), done) })
+		require.ErrorIs(t, err, env.ErrFull)
+	}
+	names, err := d.Names()
+	require.NoError(t, err)
+	assert.Empty(t, names)
+	d.sys.writeAt = (*os.File).WriteAt
+	require.NoError(t, do(t, l, func(done func(error)) { d.Append("wal-2", []byte("kept"), done) }))
+	assert.Equal(t, "kept", load(t, d, "wal-2"))
+}
+
 func TestLackOfRoomIsToldByTheNextWhoCanHear(t *testing.T) {
 	d, l := open(t, t.TempDir())
 	require.NoError(t, do(t, l, func(done func(error)) { d.Append("wal", []byte("kept;"), done) }))

@@ -345,10 +345,17 @@ func (f *file) reserve(n int64) {
 	f.reserved = want
 }
 
-// undo cuts off what a failed write left, so that nothing of it was kept.
+// undo cuts off what a failed write left, so that nothing of it was kept. Nor is the
+// file of a first write: who tries again under other names would fill a directory.
 func (f *file) undo(cause error) error {
 	if !isFull(cause) {
 		return f.disk.fail(cause)
+	}
+	if f.end == 0 && !f.replaced {
+		if err := f.remove(); err != nil {
+			return err
+		}
+		return f.noSpace("append", cause)
 	}
 	f.reserved = 0
 	if err := f.fd.Truncate(f.end); err != nil {
