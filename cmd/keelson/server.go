@@ -222,7 +222,7 @@ func (p *server) do(op *gateway.Operation, r gateway.Responder) func() {
 		})
 		return func() {}
 	}
-	return n.Mux().Do(op, r)
+	return n.Do(op, r)
 }
 
 // flush ends a turn: what local reads see is published before answers leave.

@@ -52,7 +52,7 @@ const CauseRemoved = "etcdserver: the member has been permanently removed from t
 
 // Removed is the answer of a member that was taken out of its cluster. Nothing was
 // done: what it has may be older than what others have told already.
-func Removed(info *Info, req *Request) *Reply { return bare(removedReply(info), req.Method == "HEAD") }
+func Removed(info *Info, head bool) *Reply { return bare(removedReply(info), head) }
 
 func removedReply(info *Info) *Reply {
 	r := membersReply(info, 503, message(CauseRemoved))

@@ -309,6 +309,12 @@ func TestNoListIsOlderThanARemoval(t *testing.T) {
 				assert.Contains(t, text, "permanently removed from the cluster")
 				status, text = c.do(gone, "GET", "/v2/keys/_etcd", "quorum=false")
 				assert.Equal(t, 503, status, text)
+				op, err := gateway.Parse(&gateway.Request{Method: "HEAD", Path: "/v2/keys/"})
+				require.NoError(t, err)
+				a := &answer{}
+				gone.turn(func() { gone.Do(&op, a) })
+				assert.Equal(t, 503, a.reply.Status)
+				assert.Empty(t, a.reply.Body)
 			}
 			c.run(100 * time.Millisecond)
 			require.Less(t, c.now, 5*time.Minute)

@@ -191,14 +191,20 @@ func (n *Node) Receive(from env.NodeID, frame []byte) {
 // answer any more; after it, r is not touched.
 func (n *Node) Serve(req *gateway.Request, r gateway.Responder) (cancel func()) {
 	if n.left {
-		r.Reply(gateway.Removed(n.Info(), req))
+		r.Reply(gateway.Removed(n.Info(), req.Method == "HEAD"))
 		return func() {}
 	}
 	return n.mux.Serve(req, r)
 }
 
-// Mux is the HTTP surface of the node, for what a driver may do outside the loop.
-func (n *Node) Mux() *gateway.Mux { return n.mux }
+// Do answers an operation that gateway.Parse made, as Serve does.
+func (n *Node) Do(op *gateway.Operation, r gateway.Responder) (cancel func()) {
+	if n.left {
+		r.Reply(gateway.Removed(n.Info(), op.Head))
+		return func() {}
+	}
+	return n.mux.Do(op, r)
+}
 
 // flushPasses bounds how often a turn goes round: what is applied may call for
 // commands, which may be applied at once where one member is alone.
