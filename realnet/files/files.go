@@ -21,10 +21,12 @@ func Create(name string, content io.WriterTo) error {
 		return err
 	}
 	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".part-")
+	sweep(name)
+	f, err := os.CreateTemp(dir, partOf(name))
 	if err != nil {
 		return err
 	}
+	defer hold(f.Name())()
 	if err = write(f, content); err == nil {
 		err = os.Rename(f.Name(), name)
 	}
@@ -87,6 +89,10 @@ func List(dir string) ([]string, error) {
 		}
 		return err
 	})
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		of.Path = filepath.Join(dir, of.Path)
+	}
 	return names, err
 }
 
@@ -104,10 +110,12 @@ func Place(dir string, next func() (name string, content io.WriterTo, more bool)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
 	}
-	part, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+".part-")
+	sweep(dir)
+	part, err := os.MkdirTemp(parent, partOf(dir))
 	if err != nil {
 		return err
 	}
+	defer hold(part)()
 	if err := fill(part, next); err != nil {
 		os.RemoveAll(part)
 		return err

@@ -2,6 +2,7 @@ package files
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -33,4 +34,30 @@ func TestOnlyFilesAreReplaced(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	assert.Len(t, left, 4)
+}
+
+func TestWhatAKilledProcessLeftIsSwept(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, left := range []string{".backup.part-123", ".backup.part-5", ".backup.part-mine", ".backup2.part-7"} {
+		require.NoError(t, os.WriteFile(at(left), nil, 0o600))
+	}
+	require.NoError(t, os.MkdirAll(at(".n1.part-9/member"), 0o700))
+	release := hold(at(".backup.part-5"))
+
+	require.NoError(t, Create(at("backup"), bytes.NewReader([]byte("all"))))
+	require.NoError(t, Place(at("n1"), func() (string, io.WriterTo, bool) { return "", nil, false }))
+	names := func() (all []string) {
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		for _, e := range entries {
+			all = append(all, e.Name())
+		}
+		return all
+	}
+	assert.Equal(t, []string{".backup.part-5", ".backup.part-mine", ".backup2.part-7", "backup", "n1"}, names())
+
+	release()
+	require.NoError(t, Create(at("backup"), bytes.NewReader([]byte("more"))))
+	assert.NotContains(t, names(), ".backup.part-5")
 }
