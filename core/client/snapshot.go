@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -31,9 +32,16 @@ func (c *Client) Snapshot(ctx context.Context, local bool) (*Download, error) {
 		if a.status == 404 || a.status == 405 || a.status == statusNotImplemented {
 			return nil, fmt.Errorf("client: the server gives no backups (status %d): it is another program or an older version", a.status)
 		}
+		if a.status == 401 {
+			return nil, errRootOnly
+		}
 		return nil, refusal(a.status, a.text)
 	}
 	keys, _ := strconv.Atoi(a.header["X-Keelson-Keys"])
 	index, _ := strconv.ParseUint(a.header[headerStoreIndex], 10, 64)
 	return &Download{Keys: keys, Index: index, Body: a.body}, nil
 }
+
+// errRootOnly says who may take a backup where authentication is on: it holds what all
+// users have stored.
+var errRootOnly = errors.New("client: insufficient credentials: where authentication is on only root may take a backup: give --username root:PASSWORD")
