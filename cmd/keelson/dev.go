@@ -218,7 +218,7 @@ func (d *dev) welcome() string {
   %[2]s etcdctl%[3]s cluster-health
   curl -L %[4]s/v2/keys/mykey -XPUT -d value="this is awesome"
   %[2]s dev%[5]s status
-  %[2]s dev%[5]s kill 1        kill -9, until: %[2]s dev%[5]s restart 1
+  %[2]s dev%[5]s kill %[1]d        kill -9, until: %[2]s dev%[5]s restart %[1]d
   %[2]s dev%[5]s pause 2       SIGSTOP, until: %[2]s dev%[5]s resume 2
 
 Ctrl-C stops the cluster; the data stays in %[6]s.`, len(d.members), k, flags, last, dir, d.opts.dataDir)
