@@ -276,11 +276,17 @@ func (m *Mirror) show(index store.Index, fresh, all bool) {
 	touched := m.touched
 	m.touched = nil
 	for _, r := range slices.Clone(m.changed) {
-		if all || slices.ContainsFunc(touched, func(e *store.Event) bool { return !e.Refresh && e.Touches(r.prefix) }) {
+		if all || slices.ContainsFunc(touched, func(e *store.Event) bool { return changes(e) && e.Touches(r.prefix) }) {
 			r.fn()
 		}
 	}
 	m.reached(index)
+}
+
+// changes reports whether an event is more than a new TTL. A refresh may be: one that
+// asks for a directory makes one of a file, and wakes no watcher of the store.
+func changes(e *store.Event) bool {
+	return !e.Refresh || e.Action == store.ActionSet && e.Node.Dir
 }
 
 // View is the state at one index.

@@ -165,6 +165,24 @@ func TestMirrorSeesAWriteSoon(t *testing.T) {
 	assert.Equal(t, store.CodeRaftInternal, err.Code, "nothing is known about other prefixes")
 }
 
+func TestARefreshThatMakesADirectoryIsAChange(t *testing.T) {
+	w := newWorld(1, 1)
+	w.commit(set("/a/x", "1"))
+	m := open(t, w)
+	told := 0
+	m.Changed("/a", func() { told++ })
+	refresh := store.Command{Op: store.OpSet, Key: "/a/x", Refresh: true, HasTTL: true, TTL: time.Hour}
+	w.commit(refresh)
+	w.members[0].catchUp(len(w.log))
+	w.run(time.Second, nil)
+	assert.Zero(t, told)
+	refresh.Dir = true
+	w.commit(refresh)
+	w.members[0].catchUp(len(w.log))
+	w.run(time.Second, nil)
+	assert.Equal(t, 1, told)
+}
+
 func TestMirrorRefusesAnotherCluster(t *testing.T) {
 	w := newWorld(1, 1)
 	m := open(t, w)
