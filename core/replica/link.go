@@ -15,6 +15,8 @@ type link struct {
 	codec *peer.Link
 	heard uint64 // tick of the last frame
 
+	foreign bool // it was said that this node is of another cluster
+
 	steady int // ticks in a row in which it was a learner that keeps up
 
 	appends appends

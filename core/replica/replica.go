@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/invariant"
+	"github.com/keelson/keelson/core/peer"
 	"github.com/keelson/keelson/core/planted"
 )
 
@@ -172,7 +174,11 @@ func (r *Replica) Receive(from env.NodeID, frame []byte) {
 	l := r.link(from)
 	messages, err := l.codec.Open(frame)
 	if err != nil {
-		r.env.Log.Log(env.Debug, "frame dropped", "from", from, "reason", err)
+		level := env.Debug
+		if errors.Is(err, peer.ErrCluster) && !l.foreign {
+			level, l.foreign = env.Warn, true // said once: it comes again and again
+		}
+		r.env.Log.Log(level, "frame dropped", "from", from, "reason", err)
 		return
 	}
 	if r.forgotten(from) {

@@ -20,6 +20,7 @@ type images struct {
 	bytes   int64  // volume applied since the last was begun
 	entries uint64 // the same in entries
 	retryAt uint64 // tick before which none is begun, after a full disk
+	failed  bool   // the last one found the disk full
 }
 
 // image describes the present state to raft, for a follower that is far behind.
@@ -64,11 +65,19 @@ func (r *Replica) snapshotTaken(index uint64, size *int64, err error) {
 		r.env.Rare.Mark("replica: disk full during snapshot")
 		s.entries, s.bytes = s.entries+1, s.bytes+r.cfg.SnapshotBytes
 		s.retryAt = r.ticks + fullRetryTicks
+		if !s.failed {
+			s.failed = true
+			r.env.Log.Log(env.Warn, "disk full during a snapshot: the one before stays, and another is tried until there is room", "id", r.cfg.ID, "at", index, "before", s.index)
+		}
 	case err != nil:
 		r.logBroken(err)
 		return
 	default:
 		s.index, s.size = index, *size
+		if s.failed {
+			s.failed = false
+			r.env.Log.Log(env.Info, "snapshot taken now that the disk has room", "id", r.cfg.ID, "at", index)
+		}
 	}
 	r.continueInstall()
 }
