@@ -90,6 +90,7 @@ type runner struct {
 	jobs    map[string]*job // commands in the background, by name
 	shared  tool.Memory     // files that all machines see
 	last    string          // the last line that a command printed
+	said    journal         // what the daemons told operators
 	load    *chaos.Load
 	rotten  map[env.NodeID]bool // machines whose disks were damaged
 	count   int                 // of commands, to name their coroutines
@@ -218,7 +219,7 @@ func (r *runner) start(d *script.Cluster) error {
 		entries = n
 	}
 	r.cluster = sim.NewCluster(d.Seed, d.Machines, sim.ClusterOptions{
-		Options: sim.Options{NoRare: true},
+		Options: sim.Options{NoRare: true, Log: &r.said, LogLevel: env.Info},
 		Restart: -1, // a scenario says itself when a daemon starts
 		Config: func(_ *sim.Machine, c *node.Config) {
 			c.ReadDefaultLocal = d.Options["read-default"] == "local"
@@ -491,6 +492,8 @@ func (r *runner) holds(c script.Condition) bool {
 		return r.role(c.Who, c.Value)
 	case "refuses":
 		return r.refuses(c.Who, c.Value)
+	case "says":
+		return r.said.has(c.Who, c.Value)
 	case "members":
 		n := r.leading()
 		return n != nil && len(n.Status().Voters) == c.Max

@@ -63,6 +63,7 @@ func TestAScenarioThatDoesNotHoldFails(t *testing.T) {
 		{"cluster 1\nworkload nonsense", "x:2: "},
 		{"cluster 1\nfault nonsense", "x:2: "},
 		{"cluster 1\nexpect n1 is proxy", "x:2: does not hold"},
+		{"cluster 2\nexpect n1 says \"states of members differ\"", "x:2: does not hold"},
 		{"cluster 0\nmachine a --proxy sometimes\nuntil a refuses nothing within 1s", "a is down (start: --proxy=sometimes: want off or on or readonly)"},
 	} {
 		t.Run(c.text, func(t *testing.T) { assert.ErrorContains(t, run(t, "x", c.text).Err, c.want) })

@@ -219,6 +219,11 @@ func Conditions() []ConditionForm {
 				return Condition{What: "refuses", Who: a[0], Value: strings.Trim(strings.Join(a[2:], " "), `"`)}
 			})
 		}},
+		{"says", "MACHINE says TEXT", "The daemon of that machine has logged a line for operators (its message, then NAME=VALUE of each) that contains the text, at any time so far.", func(a []string) (Condition, bool) {
+			return cond(len(a) >= 3 && isMachine(a[0]) && a[1] == "says", func() Condition {
+				return Condition{What: "says", Who: a[0], Value: strings.Trim(strings.Join(a[2:], " "), `"`)}
+			})
+		}},
 		{"members", "members N", "The cluster has N voters, as the leader knows it.", func(a []string) (Condition, bool) {
 			return cond(len(a) == 2 && a[0] == "members" && isNumber(a[1]), func() Condition {
 				n, _ := strconv.Atoi(a[1])
