@@ -15,8 +15,8 @@ const (
 	Image      = 1 // the file of the last snapshot
 	State      = 1 // what a snapshot holds of the store, on disk and on its way to others
 	GroupState = 2 // what a snapshot holds of the members; since 2 with removals that are not settled
-	Batch      = 2 // entries of the log; since 2 with the guards of commands
-	Commands   = 2 // commands that a member forwards to the leader; since 2 with their guards
+	Batch      = 2 // entries of the log; since 2 with the guards and fences of commands
+	Commands   = 2 // commands that a member forwards to the leader; since 2 with their guards and fences
 	Frame      = 1 // what members send to each other
 	Stream     = 2 // connections between members; since 2 with notes
 	Hashes     = 1 // what members tell each other of their states

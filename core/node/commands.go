@@ -78,7 +78,7 @@ func (n *Node) Propose(c store.Command, done func(store.Result)) {
 	case n.left:
 		done(n.failed(causeRemoved))
 		return
-	case c.Key == store.SecretKey && n.formats.read() < store.GuardedFormat:
+	case c.Conditional() && n.formats.read() < store.GuardedFormat:
 		n.env.Rare.Mark("node: users and roles wait for members of this version")
 		n.proposeLater(c, done, n.env.Clock.Now().Add(n.cfg.Timeout))
 		return

@@ -53,7 +53,7 @@ func (f *formats) forwards() int { return min(f.write(), format.Commands) }
 func (f *formats) propose(list []store.Command) int {
 	number := f.write()
 	if number < store.GuardedFormat {
-		f.guards = slices.ContainsFunc(list, func(c store.Command) bool { return c.Key == store.SecretKey })
+		f.guards = slices.ContainsFunc(list, func(c store.Command) bool { return c.Conditional() })
 		number = f.write()
 	}
 	return number

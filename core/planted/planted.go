@@ -29,6 +29,11 @@ const (
 	TTLByWallClock      Bug = 16 // TTL early
 	RefreshLosesTTL     Bug = 17 // TTL late
 	LockWithoutIndex    Bug = 24 // holders over max
+	LateEngineWrites    Bug = 18 // decisions of a deposed engine are taken: unique decision, placement
+	LostLeaseKeepsRun   Bug = 19 // a singleton is not stopped when the machine's lease runs out: overlap
+	LeftOverIgnored     Bug = 20 // a unit that lay there before the start is not looked at: strays
+	UnknownStartMoved   Bug = 21 // an unknown outcome of a start lets go of the unit while it may run: overlap
+	ConflictsByOwnView  Bug = 22 // decisions of one batch do not see each other: placement
 	RemovedStillVotes   Bug = 30 // leader completeness
 	RetryWithoutBackoff Bug = 32 // resource bound
 	StalledLeaderStays  Bug = 33 // liveness
@@ -40,5 +45,7 @@ const (
 	ProxyResendsWrite        Bug = 42 // proxy sends a write again whose outcome is unknown: linearizability
 	MirrorSkipsGap           Bug = 49 // a feed begins at the present, not where the mirror was: mirror
 	DivergenceIgnored        Bug = 45 // states are compared and nobody looks: named and healed
+	StopWhenStoreAway        Bug = 50 // the agent stops its units when the store is away: no healthy unit stopped
+	RestartRestartsUnits     Bug = 51 // the daemon's start stops and starts what runs: no healthy unit stopped
 	AuthWatchLeaks           Bug = 46 // watch shows a key that its reader may not read any more: access
 )

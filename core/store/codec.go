@@ -11,8 +11,8 @@ import (
 	"github.com/keelson/keelson/core/invariant"
 )
 
-// GuardedFormat is the first format of batches and of commands that tells the guards of
-// commands. In the one before commands stand without them.
+// GuardedFormat is the first format of batches and of commands that tells the guards and
+// fences of commands. In the one before commands stand without them.
 const GuardedFormat = 2
 
 // Flags of an encoded command. A command is its operation, the flags, key and
@@ -34,7 +34,8 @@ const (
 const (
 	markGuard = 0x80
 	markFirst = 0x40
-	marks     = markGuard | markFirst
+	markFence = 0x20 // key and index of the fence follow the guard's
+	marks     = markGuard | markFirst | markFence
 )
 
 // commandMin is the fewest bytes of an encoded command.
@@ -100,19 +101,30 @@ func appendCommand(dst []byte, c *Command, prev ID, guards bool) []byte {
 	if op&markGuard != 0 {
 		dst = binary.AppendUvarint(dst, uint64(c.Guard))
 	}
+	if op&markFence != 0 {
+		dst = appendText(dst, c.Fence.Key)
+		dst = binary.AppendUvarint(dst, uint64(c.Fence.Created))
+	}
 	return dst
 }
 
-func (c *Command) mark() byte {
+func (c *Command) mark() (mark byte) {
+	if c.Fence.Key != "" {
+		mark = markFence
+	}
 	switch {
 	case !c.Guarded:
-		return 0
+		return mark
 	case c.Guard == 0:
-		return markFirst
+		return mark | markFirst
 	default:
-		return markGuard
+		return mark | markGuard
 	}
 }
+
+// Conditional reports whether c has, or brings about, conditions that the first format
+// cannot tell.
+func (c *Command) Conditional() bool { return c.Key == SecretKey || c.Fence.Key != "" }
 
 func (c *Command) flags(prev ID) byte {
 	var flags byte
@@ -266,7 +278,7 @@ func (d *decoder) command(prev ID) Command {
 	op := d.byte()
 	c := Command{Op: Op(op)}
 	if d.guards {
-		c.Op, c.Guarded = Op(op&^marks), op&marks != 0
+		c.Op, c.Guarded = Op(op&^marks), op&(markGuard|markFirst) != 0
 	}
 	flags := d.byte()
 	c.Key, c.Value = d.text(), d.text()
@@ -295,6 +307,12 @@ func (d *decoder) command(prev ID) Command {
 	}
 	if d.guards && op&markGuard != 0 {
 		c.Guard = Index(d.uvarint())
+	}
+	if d.guards && op&markFence != 0 {
+		c.Fence = Fence{Key: d.text(), Created: Index(d.uvarint())}
+		if d.err == nil && !ValidKey(c.Fence.Key) {
+			d.fail(fmt.Errorf("fence: not a clean key: %.100q", c.Fence.Key))
+		}
 	}
 	d.valid(&c)
 	return c

@@ -29,6 +29,9 @@ func anyCommand(t *rapid.T) Command {
 	if c.Guarded {
 		c.Guard = Index(rapid.Uint64().Draw(t, "guard"))
 	}
+	if rapid.Bool().Draw(t, "fenced") {
+		c.Fence = Fence{drawKey(t), Index(rapid.Uint64().Draw(t, "fence"))}
+	}
 	if c.HasTTL {
 		c.TTL = time.Duration(rapid.Int64().Draw(t, "ttl"))
 	}
@@ -204,8 +207,8 @@ func TestLoadRefuses(t *testing.T) {
 func TestFormatsStayTheSame(t *testing.T) {
 	first := AppendBatchAs(nil, sample(), 1)
 	require.Equal(t, "010a8080d0e2c6bfce972f040148042f612f620568656c6c6f80a8d6b907000000000000004d02040204b0042f612f6200017809050a0603022f61000504012f00", hex.EncodeToString(first))
-	b := &Batch{Commands: []Command{{Op: OpSet, Key: "/a", Guarded: true}, {Op: OpSet, Key: "/a", Guarded: true, Guard: 7}}}
-	require.Equal(t, "02000002"+"4100022f6100"+"8100022f610007", hex.EncodeToString(AppendBatchAs(nil, b, 2)))
+	b := &Batch{Commands: []Command{{Op: OpSet, Key: "/a", Guarded: true}, {Op: OpSet, Key: "/a", Guarded: true, Guard: 7}, {Op: OpSet, Key: "/a", Fence: Fence{"/b", 5}}}}
+	require.Equal(t, "02000003"+"4100022f6100"+"8100022f610007"+"2100022f6100022f6205", hex.EncodeToString(AppendBatchAs(nil, b, 2)))
 	s := eventful()
 	require.Equal(t, uint64(0x6b48bc8269bddb15), s.Chain())
 	require.Equal(t, uint32(0xab07dbe1), crc32.ChecksumIEEE(snapshot(t, s.View())))

@@ -46,7 +46,7 @@ func TestBatchFormats(t *testing.T) {
 
 func unguarded(commands []Command) (out []Command) {
 	for _, c := range commands {
-		c.Guarded, c.Guard = false, 0
+		c.Guarded, c.Guard, c.Fence = false, 0, Fence{}
 		out = append(out, c)
 	}
 	return out

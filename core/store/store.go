@@ -137,13 +137,25 @@ func (s *Store) command(c *Command) Result {
 		s.chain.word(2)
 		return Result{Stale: true, Index: s.index}
 	}
-	e, f := s.do(c)
+	e, f := s.fenced(c)
 	s.count(c.Op, f.code == 0)
 	if f.code == 0 {
 		return Result{Event: e, Index: s.index}
 	}
 	s.chain.word(uint64(f.code))
 	return Result{Err: &Error{Code: f.code, Cause: f.cause, Index: s.index}, Index: s.index}
+}
+
+// fenced does a command unless its fence is down.
+func (s *Store) fenced(c *Command) (*Event, fault) {
+	if c.Fence.Key == "" || planted.On(planted.LateEngineWrites) {
+		return s.do(c)
+	}
+	n, f := find(s.root, c.Fence.Key)
+	if f.code != 0 || n.created != c.Fence.Created {
+		return nil, fault{CodeCompareFailed, "the lease " + c.Fence.Key + " is another's by now"}
+	}
+	return s.do(c)
 }
 
 func (s *Store) count(op Op, ok bool) {

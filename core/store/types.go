@@ -71,6 +71,15 @@ type Command struct {
 	PrevValue string
 	PrevIndex Index
 	Guard     Index // see Guarded
+	Fence     Fence // the zero Fence is none
+}
+
+// Fence ties a command to a lease that it was decided under: it is applied only while Key
+// is there and was created at Created, whatever its value. A lease is taken by setting its
+// key anew, so whatever the former holder has under way does nothing (error 101).
+type Fence struct {
+	Key     string
+	Created Index
 }
 
 // Batch is what one entry of the log holds: commands that waited together, and
