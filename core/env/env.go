@@ -39,16 +39,19 @@ func (t Instant) Add(d time.Duration) Instant { return t + Instant(d) }
 // Sub gives the time from u to t.
 func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
 
-// Env is one node's world. All fields are required.
+// Env is one node's world. All fields are required, but for Systemd and Journal, which
+// only a machine that runs units has.
 type Env struct {
-	Clock Clock
-	Disk  Disk
-	Net   Net
-	Web   Web
-	Names Names
-	Work  Work
-	Log   Log
-	Rare  Rare
+	Clock   Clock
+	Disk    Disk
+	Net     Net
+	Web     Web
+	Names   Names
+	Work    Work
+	Systemd Systemd
+	Journal Journal
+	Log     Log
+	Rare    Rare
 	// Rand is this node's own stream. It is seeded differently at each start
 	// and must never decide anything that replicas have to agree on.
 	Rand *rand.Rand

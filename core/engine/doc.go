@@ -1,0 +1,2 @@
+// Package engine is the leader's controller: it runs the scheduler and writes its decisions.
+package engine
