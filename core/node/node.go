@@ -144,6 +144,7 @@ type Node struct {
 	replacing  bool       // some member says in whose place it came, as of then
 	known      []env.Peer // as the network was last told, by ID
 	former     []env.Peer // of them, those that have left since, oldest first
+	followers  []*follower
 	dead       error
 	stopped    bool
 }
@@ -231,7 +232,9 @@ func (n *Node) Flush() {
 		n.regroup()
 	}
 	n.replica.Flush()
-	n.deliver()
+	if n.deliver() && n.commands.sent < n.commands.next {
+		n.env.Clock.After(0, func() {}) // whoever was told wants something written: in the next turn
+	}
 	n.farewell()
 	n.arm()
 }
@@ -239,7 +242,8 @@ func (n *Node) Flush() {
 // deliver tells watchers and clients what was applied since the last call, and
 // whether there was anything.
 func (n *Node) deliver() bool {
-	if n.restored {
+	restored := n.restored
+	if restored {
 		n.restored = false
 		n.access.changed = false
 		n.mux.Restored()
@@ -253,10 +257,13 @@ func (n *Node) deliver() bool {
 	for _, e := range events {
 		n.watchers.Notify(e)
 	}
+	if len(n.followers) > 0 && (restored || len(events) > 0) {
+		n.tellFollowers(events, restored)
+	}
 	for _, o := range outcomes {
 		o.done(o.result)
 	}
-	return len(events)+len(outcomes) > 0
+	return len(events)+len(outcomes) > 0 || restored && len(n.followers) > 0
 }
 
 // Stop hands leadership over if this node leads, answers what is pending with
