@@ -63,14 +63,17 @@ type Mirror struct {
 	listing  bool // list before anything else
 	failures int
 	timer    env.Timer
-	changed  []registration
+	follows  []*registration
 	waiting  []*waiting // writes whose effect is not in the view yet
+	barriers []*barrier
+	talks    uint64 // counts connections
 	stopped  bool
 }
 
 type registration struct {
 	prefix string
-	fn     func()
+	fn     func([]*store.Event)
+	over   bool
 }
 
 // Open begins to copy.
@@ -99,7 +102,23 @@ func (m *Mirror) View() control.View {
 // Changed has fn called after each later View in which something below prefix
 // differs; it says "look again". Refreshes do not count.
 func (m *Mirror) Changed(prefix string, fn func()) {
-	m.changed = append(m.changed, registration{prefix, fn})
+	m.Follow(prefix, func(events []*store.Event) {
+		if events == nil || slices.ContainsFunc(events, changes) {
+			fn()
+		}
+	})
+}
+
+// Follow has fn called after each later View with the events below prefix that led to
+// it, or with nil where the view comes from a listing. Events do not tell what was there
+// before. It is that of control.Source.
+func (m *Mirror) Follow(prefix string, fn func([]*store.Event)) (cancel func()) {
+	r := &registration{prefix: prefix, fn: fn}
+	m.follows = append(m.follows, r)
+	return func() {
+		r.over = true
+		m.follows = slices.DeleteFunc(slices.Clone(m.follows), func(have *registration) bool { return have == r })
+	}
 }
 
 // Age is how long ago a member said that the view holds every write that was
@@ -137,7 +156,10 @@ func (m *Mirror) Stop() {
 	for _, w := range m.waiting {
 		w.timer.Stop()
 	}
-	m.waiting = nil
+	for _, b := range m.barriers {
+		b.timer.Stop()
+	}
+	m.waiting, m.barriers = nil, nil
 }
 
 // hush ends the connection.
@@ -169,7 +191,8 @@ func (m *Mirror) begin() {
 		return
 	}
 	q := url.Values{"prefix": m.cfg.Prefixes}
-	t := &talk{m: m, base: base, listing: m.listing}
+	m.talks++
+	t := &talk{m: m, base: base, listing: m.listing, number: m.talks}
 	if t.listing {
 		t.copy = store.NewCopy()
 	} else {
@@ -275,12 +298,29 @@ func (m *Mirror) show(index store.Index, fresh, all bool) {
 	m.view = &View{tree: m.copy.View(index, m.now()), prefixes: m.cfg.Prefixes}
 	touched := m.touched
 	m.touched = nil
-	for _, r := range slices.Clone(m.changed) {
-		if all || slices.ContainsFunc(touched, func(e *store.Event) bool { return changes(e) && e.Touches(r.prefix) }) {
-			r.fn()
-		}
+	for _, r := range m.follows { // a call may add and cancel: see Follow
+		r.tell(touched, all)
 	}
 	m.reached(index)
+}
+
+func (r *registration) tell(touched []*store.Event, all bool) {
+	if r.over {
+		return
+	}
+	if all {
+		r.fn(nil)
+		return
+	}
+	var news []*store.Event
+	for _, e := range touched {
+		if e.Touches(r.prefix) {
+			news = append(news, e)
+		}
+	}
+	if len(news) > 0 {
+		r.fn(news)
+	}
 }
 
 // changes reports whether an event is more than a new TTL. A refresh may be: one that

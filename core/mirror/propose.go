@@ -26,6 +26,10 @@ const (
 // the write when done runs. It is a control.Proposer.
 func (m *Mirror) Propose(c store.Command, done func(store.Result)) {
 	urls := m.cfg.Endpoints()
+	if c.Fence.Key != "" {
+		done(unsent("a request cannot carry a fence", m.index()))
+		return
+	}
 	if m.stopped || len(urls) == 0 {
 		done(unsent("no endpoint is known", m.index()))
 		return

@@ -15,9 +15,11 @@ import (
 // talk is one connection to one endpoint. It implements env.WebReceiver.
 type talk struct {
 	m       *Mirror
+	number  uint64 // of all connections
 	base    string
 	listing bool
 	copy    *store.Copy // what was listed so far
+	heard   bool        // it has said that it is up to date
 	index   store.Index // of the listing, once it is whole
 	fresh   bool
 	whole   bool
@@ -154,7 +156,13 @@ func (t *talk) told(l *line) error {
 		t.fail(fmt.Errorf("this member could not tell for %v whether it is up to date", staleMax))
 		return nil
 	}
-	return m.reach(l.index, l.fresh)
+	if err := m.reach(l.index, l.fresh); err != nil {
+		return err
+	}
+	if l.fresh {
+		m.passed(t)
+	}
+	return nil
 }
 
 // End takes the end of the answer, or the reason why there is none.
@@ -184,6 +192,9 @@ func (t *talk) done() {
 		return
 	}
 	m.hush()
+	if t.fresh {
+		m.passed(t)
+	}
 	m.again(0)
 }
 
