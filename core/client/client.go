@@ -90,6 +90,8 @@ type call struct {
 	method, path, query string
 	contentType, body   string
 	stream              bool
+	// within bounds a stream as a whole; 0 is no bound.
+	within time.Duration
 }
 
 func (c *call) read() bool { return retry.Reads(c.method) }
@@ -212,6 +214,9 @@ func (c *Client) attempt(ctx context.Context, endpoint string, q *call, timeout 
 		ContentType: q.contentType, Body: q.body, User: c.o.User, Password: c.o.Password,
 		Timeout: timeout, Stream: q.stream,
 	}
+	if q.within > 0 {
+		r.Timeout, r.Stream = q.within, false
+	}
 	for range redirectsMax {
 		if c.o.Trace != nil {
 			c.o.Trace(r)
@@ -226,7 +231,7 @@ func (c *Client) attempt(ctx context.Context, endpoint string, q *call, timeout 
 			return nil, retry.ServerAtFault, err
 		}
 		if !redirected {
-			return c.receive(r, resp)
+			return c.receive(r, resp, q.stream)
 		}
 		r = to
 	}
@@ -272,9 +277,9 @@ func follow(r *Request, resp *Response) (*Request, bool, error) {
 }
 
 // receive reads an answer, or leaves the body of a stream open.
-func (c *Client) receive(r *Request, resp *Response) (*answer, retry.Outcome, error) {
+func (c *Client) receive(r *Request, resp *Response, stream bool) (*answer, retry.Outcome, error) {
 	a := &answer{status: resp.Status, header: resp.Header}
-	if r.Stream && resp.Status == 200 {
+	if stream && resp.Status == 200 {
 		a.body = resp.Body
 		return a, retry.Answered, nil
 	}
@@ -299,6 +304,9 @@ func fault(endpoint string, a *answer) error {
 	text := fmt.Sprintf("client: etcd member %s returns server error [%d]", endpoint, a.status)
 	if a.status == 500 || a.status == 503 {
 		text = fmt.Sprintf("client: etcd member %s has no leader", endpoint)
+	}
+	if e := unitErrorOf(a); e != nil {
+		return e
 	}
 	why := refusal(a.status, a.text)
 	var e *Error
