@@ -1,32 +1,45 @@
 package env
 
+import "errors"
+
 // Systemd is the service manager of the machine, as far as the units go whose files the
 // node has put into its directory. It outlives the node: what runs goes on when the
 // process is killed, and is found again by Units.
 //
-// An error that wraps ErrUnsent says that the manager saw nothing of the request, any
-// other that the outcome is unknown: then Units tells, once the manager can be reached.
+// What is asked for is begun in the order asked: a Job that follows a Change in one turn
+// finds the files of it.
+//
+// An error that wraps ErrUnsent says that the manager saw nothing of the request, one that
+// wraps ErrRefused that it did nothing of it, any other that the outcome is unknown: then
+// Units tells, once the manager can be reached.
 type Systemd interface {
 	// Units tells of every unit whose file lies in the node's directory, sorted by name,
-	// also of those that an earlier life or boot left there.
+	// also of those that an earlier life or boot left there: these are loaded, and after
+	// a boot do not run.
 	Units(done func(units []UnitStatus, err error))
 	// Change first removes units (each disabled, its failure forgotten, its file
 	// deleted), then writes files and links them (enabled for this boot where there is
 	// an [Install] section), and then has the manager read all files again, once. One
 	// that cannot be removed or written does not keep the others back: failed tells of
 	// it, in the order of the request. The file of a failed write is not there
-	// afterwards. Nothing is started or stopped.
+	// afterwards. Nothing is started or stopped. To remove what is not there is no
+	// error. A name is checked before anything is touched.
 	Change(c UnitChange, done func(failed []UnitError, err error))
 	// Job has a unit started or stopped, taking the place of a job of that unit that is
 	// under way, and calls done when the job is over, which may take as long as the
-	// unit's own timeouts.
+	// unit's own timeouts. A job equal to the one under way joins it.
 	Job(verb JobVerb, name string, done func(result JobResult, err error))
 	// Follow calls fn, from now on and until the node's end, with those units whose
 	// status is another than was told last. An error says that the manager cannot be
-	// reached; the first call after it that has none tells of all units. Nothing is told
-	// of a unit whose file is gone. It is called once in a life.
+	// reached; the first call after it that has none, and the first of all, tells of all
+	// units, even of none. Nothing is told of a unit whose file is gone. It is called
+	// once in a life.
 	Follow(fn func(changed []UnitStatus, err error))
 }
+
+// ErrRefused is wrapped by the error of a request that the manager does not carry out: no
+// such unit, or a file that it cannot use.
+var ErrRefused = errors.New("the service manager refuses")
 
 // UnitStatus is what the manager says of one unit, in its own words.
 type UnitStatus struct {
