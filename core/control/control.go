@@ -17,6 +17,9 @@ import (
 type View interface {
 	// Get shows a key, or says why not, as store.View does.
 	Get(key string, recursive bool) (*store.Node, *store.Error)
+	// Whole calls fn with the key and all that is below it, as store.View does: hidden
+	// keys too, each directory before what it holds.
+	Whole(key string, fn func(*store.Node))
 	// Index is the index of the last change in the view.
 	Index() store.Index
 }

@@ -18,7 +18,8 @@ func (s *source) View() control.View { return s.store.View() }
 
 func (s *source) Propose(c store.Command, done func(store.Result)) { (*Node)(s).Propose(c, done) }
 
-// Barrier answers in a later turn even where ReadIndex refuses at once.
+// Barrier answers behind the followers, who were told then of all that View shows, and
+// in a later turn even where ReadIndex refuses at once.
 func (s *source) Barrier(done func(error)) {
 	inside := true
 	(*Node)(s).ReadIndex(func(err *store.Error) {
@@ -30,7 +31,7 @@ func (s *source) Barrier(done func(error)) {
 			s.env.Clock.After(0, func() { done(failed) })
 			return
 		}
-		done(failed)
+		s.outcomes = append(s.outcomes, outcome{func(store.Result) { done(failed) }, store.Result{}})
 	})
 	inside = false
 }
