@@ -10,6 +10,7 @@ import (
 
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/gateway"
+	"github.com/keelson/keelson/sim/systemd"
 )
 
 // Node is what runs on a machine. *node.Node is one.
@@ -73,6 +74,8 @@ type Machine struct {
 	began   time.Duration // when this life did
 	ports   *nodeClock
 	nic     *nodeNet
+	manager *systemd.Manager
+	boots   int
 
 	timers  []*timer
 	inbox   []waiting
@@ -94,6 +97,7 @@ func newMachine(w *World, id env.NodeID, name string, open Factory) *Machine {
 	m.rand = w.stream("machine/" + strconv.FormatUint(uint64(id), 10))
 	m.clock = &Clock{m: m}
 	m.disk = newDisk(m, w.opts.Disk)
+	m.manager = systemd.New(&unitHost{m: m}, systemd.Options{})
 	return m
 }
 
@@ -149,6 +153,8 @@ func (m *Machine) note(k Kind, text string, n uint64) { m.w.record(k, m.id, 0, 0
 func (m *Machine) PowerOn() {
 	if !m.powered {
 		m.powered = true
+		m.boots++
+		m.manager.On()
 		m.clock.restart(m.rand.upTo(30 * time.Second))
 		m.note(KindStart, "power on", 0)
 	}
@@ -197,9 +203,12 @@ func (m *Machine) boot() (node Node, err error) {
 		Web:   &nodeWeb{m, m.life},
 		Names: &nodeNames{m, m.life},
 		Work:  &nodeWork{m, m.life},
-		Log:   &nodeLog{m},
-		Rare:  &m.w.rare,
-		Rand:  m.w.Rand(fmt.Sprintf("node/%d/%d", uint64(m.id), m.life)),
+
+		Systemd: &nodeSystemd{m, m.life}, Journal: &nodeJournal{m, m.life},
+
+		Log:  &nodeLog{m},
+		Rare: &m.w.rare,
+		Rand: m.w.Rand(fmt.Sprintf("node/%d/%d", uint64(m.id), m.life)),
 	}
 	return m.open(m, e)
 }
@@ -292,7 +301,9 @@ func (m *Machine) forget(power bool) {
 	if m.disk.removing() {
 		m.w.Mark("sim: crash between snapshot and removal of the old log")
 	}
+	m.manager.Left()
 	if power {
+		m.manager.Off()
 		m.disk.powerLoss()
 	} else {
 		m.disk.killed()

@@ -43,6 +43,7 @@ const (
 	KindProc
 	KindClient
 	KindFail
+	KindUnit
 )
 
 // String gives the word that the trace shows.
@@ -98,6 +99,8 @@ func (k Kind) String() string {
 		return "client"
 	case KindFail:
 		return "fail"
+	case KindUnit:
+		return "unit"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/sim/systemd"
 )
 
 // Options is what may be chosen about a world besides its seed. The zero value
@@ -65,6 +66,8 @@ type World struct {
 	onTurn  []func(*Machine)
 	onEvent []func(Event)
 	onLife  []func(*Machine)
+	onRan   []func(*Machine, systemd.Ran)
+	onAsked []func(*Machine, systemd.Asked)
 }
 
 // NewWorld makes an empty world. It panics unless Deterministic was called.
@@ -252,6 +255,14 @@ func (w *World) OnEvent(fn func(Event)) { w.onEvent = append(w.onEvent, fn) }
 
 // OnLife has fn called when a node's process has started or ended.
 func (w *World) OnLife(fn func(*Machine)) { w.onLife = append(w.onLife, fn) }
+
+// OnRan has fn called when a unit has begun to run or ended, on any machine. It must
+// only look.
+func (w *World) OnRan(fn func(*Machine, systemd.Ran)) { w.onRan = append(w.onRan, fn) }
+
+// OnAsked has fn called when a job reaches a machine's service manager. It must only
+// look.
+func (w *World) OnAsked(fn func(*Machine, systemd.Asked)) { w.onAsked = append(w.onAsked, fn) }
 
 // Add makes a machine, switched off. IDs and names must be new. The ID says which
 // machine it is; what its process calls itself in a group is another matter. The
