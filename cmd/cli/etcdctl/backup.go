@@ -1,14 +1,11 @@
 package etcdctl
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -42,7 +39,7 @@ func backup() *cli.Command {
 			case to == "":
 				return badArgs(errors.New("--backup-dir is required"))
 			}
-			if err := copyMember(t, directory{t.Files, from, c.String("wal-dir")}, to, c.String("backup-wal-dir")); err != nil {
+			if err := copyMember(t, tool.DataDir{Files: t.Files, Dir: from, Wal: c.String("wal-dir")}, to, c.String("backup-wal-dir")); err != nil {
 				return badArgs(fmt.Errorf("backup %s: %w", from, err))
 			}
 			return nil
@@ -54,7 +51,7 @@ func backup() *cli.Command {
 const backupTries = 5
 
 // copyMember reads a member, which may be running, and makes its copy.
-func copyMember(t *tool.Tool, src directory, to, toWal string) error {
+func copyMember(t *tool.Tool, src tool.DataDir, to, toWal string) error {
 	member, cluster := env.NodeID(revive.Fresh(t.Random())), revive.Fresh(t.Random())
 	files, err := revive.Copy(src, member, cluster)
 	for try := 1; err != nil && try < backupTries && moved(err); try++ {
@@ -65,7 +62,7 @@ func copyMember(t *tool.Tool, src directory, to, toWal string) error {
 	}
 	var here, apart []tool.File
 	for _, f := range files {
-		if dir, name := path.Split(f.Name); toWal != "" && segment(name) && dir != "" {
+		if dir, name := path.Split(f.Name); toWal != "" && tool.Segment(name) && dir != "" {
 			apart = append(apart, tool.File{Name: name, Content: f.Content})
 			continue
 		}
@@ -92,38 +89,4 @@ func place(t *tool.Tool, dir string, files []tool.File) error {
 func moved(err error) bool {
 	var rot *wal.RotError
 	return errors.As(err, &rot) || errors.Is(err, fs.ErrNotExist)
-}
-
-func segment(name string) bool { return strings.HasPrefix(name, "wal-") }
-
-// directory is a data directory, whose log may be apart.
-type directory struct {
-	files tool.Files
-	dir   string
-	wal   string // where the log is; empty: in dir
-}
-
-// Names implements revive.Source.
-func (d directory) Names() ([]string, error) {
-	names, err := d.files.List(d.dir)
-	if err != nil || d.wal == "" {
-		return names, err
-	}
-	logs, err := d.files.List(d.wal)
-	for _, name := range logs {
-		if segment(name) {
-			names = append(names, "member/"+name)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names), err
-}
-
-// Load implements revive.Source.
-func (d directory) Load(name string) ([]byte, error) {
-	dir, base := path.Split(name)
-	if d.wal == "" || dir != "member/" || !segment(base) {
-		return tool.Load(d.files, path.Join(d.dir, name))
-	}
-	return tool.Load(d.files, path.Join(cmp.Or(d.wal, d.dir), base))
 }

@@ -32,7 +32,7 @@ func TestBackup(t *testing.T) {
 		}
 		return Run(context.Background(), tl, append([]string{"etcdctl"}, strings.Fields(line)...)), out.String(), errs.String()
 	}
-	peek := func(d directory) *wal.Recovered {
+	peek := func(d tool.DataDir) *wal.Recovered {
 		id, err := revive.Identity(d)
 		require.NoError(t, err)
 		assert.NotEqual(t, env.NodeID(7), id.ID)
@@ -43,11 +43,11 @@ func TestBackup(t *testing.T) {
 	}
 	status, out, errs := run("backup --data-dir old --backup-dir new")
 	assert.Equal(t, []any{0, "", ""}, []any{status, out, errs})
-	assert.Equal(t, "body", string(peek(directory{files, "new", ""}).Body))
+	assert.Equal(t, "body", string(peek(tool.DataDir{Files: files, Dir: "new"}).Body))
 
 	status, out, errs = run("backup --data-dir new --backup-dir b --backup-wal-dir w")
 	assert.Equal(t, []any{0, "", ""}, []any{status, out, errs})
-	assert.Equal(t, "h", string(peek(directory{files, "b", "w"}).HardState))
+	assert.Equal(t, "h", string(peek(tool.DataDir{Files: files, Dir: "b", Wal: "w"}).HardState))
 	status, _, errs = run("backup --data-dir b --wal-dir w --backup-dir c")
 	assert.Zero(t, status, errs)
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -63,6 +62,7 @@ func dump() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.Uint64Flag{Name: "from", Usage: "leave out entries before this index"},
 			&cli.Uint64Flag{Name: "to", Value: math.MaxUint64, DefaultText: "the last", Usage: "leave out entries behind this index", HideDefault: true},
+			&cli.StringFlag{Name: "wal-dir", Usage: "where the log is, if `DIR` was given to keelson serve"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "simple", Usage: "`simple` or json, a line each"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -72,29 +72,18 @@ func dump() *cli.Command {
 			}
 			show, ok := map[string]func(io.Writer, *line) error{"simple": simple, "json": inJSON}[c.String("output")]
 			if !ok {
-				return fmt.Errorf("--output=%s: want simple or json", c.String("output"))
+				return &tool.Exit{Status: exitUsage, Text: fmt.Sprintf("keelson wal dump: --output=%s: want simple or json\n", c.String("output"))}
+			}
+			if from, to := c.Uint64("from"), c.Uint64("to"); from > to {
+				return &tool.Exit{Status: exitUsage, Text: fmt.Sprintf("keelson wal dump: --from=%d is behind --to=%d\n", from, to)}
 			}
 			if t.Files == nil {
 				return fmt.Errorf("there are no files here")
 			}
 			d := &dumper{out: t.Out, from: c.Uint64("from"), to: c.Uint64("to"), show: show}
-			return d.run(Directory{t.Files, c.Args().First()})
+			return d.run(tool.DataDir{Files: t.Files, Dir: c.Args().First(), Wal: c.String("wal-dir")})
 		},
 	}
-}
-
-// Directory is a data directory as revive reads it.
-type Directory struct {
-	Files tool.Files
-	Dir   string
-}
-
-// Names lists the files.
-func (d Directory) Names() ([]string, error) { return d.Files.List(d.Dir) }
-
-// Load reads one.
-func (d Directory) Load(name string) ([]byte, error) {
-	return tool.Load(d.Files, path.Join(d.Dir, name))
 }
 
 type dumper struct {
@@ -105,13 +94,14 @@ type dumper struct {
 }
 
 // run shows all that is there, and then what it is worth.
-func (d *dumper) run(dir Directory) error {
+func (d *dumper) run(dir tool.DataDir) error {
 	if _, err := dir.Names(); err != nil {
 		return fmt.Errorf("dump %s: %w", dir.Dir, err)
 	}
 	var whose wal.Identity
-	if id, err := revive.Identity(dir); err != nil {
-		d.line(&line{Kind: "damage", File: "identity", Text: err.Error()})
+	id, unknown := revive.Identity(dir)
+	if unknown != nil {
+		d.line(&line{Kind: "damage", File: "identity", Text: unknown.Error()})
 	} else {
 		whose = wal.Identity{Cluster: id.Cluster, Node: id.ID}
 		d.line(&line{Kind: "identity", File: "identity", Text: fmt.Sprintf("member %v of cluster %x", id.ID, id.Cluster)})
@@ -122,6 +112,9 @@ func (d *dumper) run(dir Directory) error {
 	}
 	if d.err != nil {
 		return d.err
+	}
+	if unknown != nil {
+		return fmt.Errorf("dump %s: no member could start from it: %w", dir.Dir, unknown)
 	}
 	rec, err := wal.Peek(log, whose)
 	if err != nil {
