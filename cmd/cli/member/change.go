@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v3"
 
@@ -54,8 +56,8 @@ func add() *cli.Command {
 // free refuses a name that could not be told from that of another in the list that
 // the new member is started with.
 func (s *session) free(ctx context.Context, name string) error {
-	if name == "" || strings.ContainsAny(name, "=,") {
-		return usage(s.c, fmt.Sprintf("NAME %q: want one that is not empty and has no = and no comma", name))
+	if name == "" || strings.ContainsAny(name, "=,") || strings.ContainsFunc(name, unprintable) {
+		return usage(s.c, fmt.Sprintf("NAME %q: want one that is not empty, can be printed, and has no = and no comma", name))
 	}
 	members, err := s.all.Members().List(ctx)
 	if err != nil {
@@ -67,6 +69,11 @@ func (s *session) free(ctx context.Context, name string) error {
 		}
 	}
 	return nil
+}
+
+// unprintable says that a rune cannot be shown in a command line to be copied.
+func unprintable(r rune) bool {
+	return r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r)
 }
 
 // initialCluster is the list that a new member is started with. Others that have not

@@ -128,9 +128,11 @@ func TestUnknownOutcome(t *testing.T) {
 // A name that cannot be told from another in the list would make that list useless.
 func TestNamesOfNewMembersAreTheirOwn(t *testing.T) {
 	for line, want := range map[string]string{
-		"add a http://c:2380":   "member 1f is called a: choose another name, or \"keelson member replace a\"",
-		"add a=b http://c:2380": `NAME "a=b": want one that is not empty`,
-		"add c,d http://c:2380": `NAME "c,d": want one that is not empty`,
+		"add a http://c:2380":     "member 1f is called a: choose another name, or \"keelson member replace a\"",
+		"add a=b http://c:2380":   `NAME "a=b": want one that is not empty`,
+		"add c,d http://c:2380":   `NAME "c,d": want one that is not empty`,
+		"add c\xff http://c:2380": `NAME "c\xff": want one that is not empty`,
+		"add c\a http://c:2380":   `NAME "c\a": want one that is not empty`,
 	} {
 		status, out, errs := running().run(line)
 		assert.NotZero(t, status, line)
