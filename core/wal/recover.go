@@ -236,7 +236,7 @@ func (r *recovery) judge() error {
 		return r.blame()
 	}
 	if r.snap != nil {
-		return &RotError{File: segmentName(1), Seq: 1, Reason: "there is a snapshot but no log"}
+		return &RotError{File: segmentName(1), Seq: 1, Reason: "there is a snapshot but no log (if it is kept apart, give the same --wal-dir again)"}
 	}
 	return nil
 }
