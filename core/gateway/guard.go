@@ -89,6 +89,8 @@ func (op *Operation) allowed(r auth.Rights) bool {
 		return writable(r, &op.Command, op.Slash)
 	case KindMirror:
 		return coversAll(r, op.Prefixes)
+	case KindForeign:
+		return op.judge(r)
 	default:
 		return r.Root()
 	}
@@ -243,6 +245,8 @@ func (m *Mux) denied(op *Operation, cause string) *Reply {
 	switch op.Kind {
 	case KindRead, KindWatch, KindWrite, KindMirror:
 		return failure(m.b.Info(), &store.Error{Code: store.CodeUnauthorized, Cause: cause})
+	case KindForeign:
+		return &Reply{Status: 401, Body: []byte(cause)}
 	default:
 		return jsonReply(401, message(cause))
 	}

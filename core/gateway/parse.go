@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/store"
 )
 
@@ -31,8 +32,9 @@ const (
 	KindHealth
 	KindPeerMembers // the list as other members ask for it
 	KindSnapshot
-	KindMirror // of Prefixes: a listing, or with Stream a feed from WaitIndex on
-	KindAuth   // users and roles
+	KindMirror  // of Prefixes: a listing, or with Stream a feed from WaitIndex on
+	KindAuth    // users and roles
+	KindForeign // a request to another API: see Admit
 )
 
 // Freshness is how recent a read has to be.
@@ -79,6 +81,8 @@ type Operation struct {
 	User, Password string
 	Peer           bool
 	Slash          bool
+
+	judge func(auth.Rights) bool // of KindForeign
 }
 
 // Refusal is a request that is answered without asking the node: a redirect, an
