@@ -11,6 +11,7 @@ import (
 	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/fleet"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/node"
 )
@@ -20,6 +21,9 @@ type ClusterOptions struct {
 	Options
 	Restart time.Duration // a process that ended is started again after this; default 1 s; negative: never
 	Off     bool          // leave the machines switched off
+	// Units, if not nil, has machines run units: what it gives, with the machine's own
+	// IDs and addresses filled in where they are missing.
+	Units func(m *Machine) *fleet.Config
 	// Config, if not nil, may change what a node is told at each start.
 	Config func(m *Machine, c *node.Config)
 }
@@ -141,11 +145,28 @@ func (c *Cluster) open(m *Machine, e *env.Env) (Node, error) {
 	if c.opts.Config != nil {
 		c.opts.Config(m, &conf.Node)
 	}
+	conf.Fleet = c.fleet(m, conf.Fleet)
 	d, err := daemon.Open(conf, e)
 	if err != nil {
 		return nil, err // a nil *daemon.Daemon must not become a Node
 	}
 	return d, nil
+}
+
+// fleet is how a machine runs units; nil: it does not.
+func (c *Cluster) fleet(m *Machine, f *fleet.Config) *fleet.Config {
+	if f == nil && c.opts.Units != nil {
+		f = c.opts.Units(m)
+	}
+	m.fleet = f != nil
+	if f == nil {
+		return nil
+	}
+	conf := *f
+	conf.Machine, conf.Host = cmp.Or(conf.Machine, m.MachineID()), cmp.Or(conf.Host, m.Name())
+	conf.Boot, conf.API = m.BootID(), cmp.Or(conf.API, m.URL())
+	conf.PublicIP, conf.Version = cmp.Or(conf.PublicIP, m.address.String()), cmp.Or(conf.Version, "sim")
+	return &conf
 }
 
 // Admit writes on the disk of a machine that has not started who it is: a new member

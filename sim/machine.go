@@ -76,6 +76,7 @@ type Machine struct {
 	nic     *nodeNet
 	manager *systemd.Manager
 	boots   int
+	fleet   bool // its daemon was told to run units
 
 	timers  []*timer
 	inbox   []waiting
@@ -351,6 +352,9 @@ func (m *Machine) SetSlow(cost time.Duration) {
 	m.slow = max(cost, 0)
 	m.note(KindHurt, "slow", uint64(cost))
 }
+
+// Slow says that turns cost time.
+func (m *Machine) Slow() bool { return m.slow > 0 }
 
 // Stop asks the node to end well, as SIGTERM does. The process ends when the
 // node says so, or by Kill after the grace period.

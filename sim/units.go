@@ -178,3 +178,6 @@ func (n *nodeJournal) Status(name string, done func(text []byte, code int, err e
 		n.m.manager.Tell(name, func(text []byte, code int, err error) { s.tell(func() { done(text, code, err) }) })
 	}
 }
+
+// RunsUnits says that the daemon of a machine runs, and was told to run units.
+func RunsUnits(m *Machine) bool { return DaemonOf(m) != nil && m.fleet }

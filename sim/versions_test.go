@@ -15,8 +15,8 @@ import (
 	"github.com/keelson/keelson/core/store"
 )
 
-// fleet is a cluster whose machines may run one of two versions.
-type fleet struct {
+// mixture is a cluster whose machines may run one of two versions.
+type mixture struct {
 	*Cluster
 	t    *testing.T
 	next map[*Machine]bool // runs the later version
@@ -25,8 +25,8 @@ type fleet struct {
 	stop bool
 }
 
-func newFleet(t *testing.T, seed uint64) *fleet {
-	f := &fleet{t: t, next: map[*Machine]bool{}, hold: map[*Machine]bool{}}
+func newMixture(t *testing.T, seed uint64) *mixture {
+	f := &mixture{t: t, next: map[*Machine]bool{}, hold: map[*Machine]bool{}}
 	f.Cluster = NewCluster(seed, 3, ClusterOptions{Restart: 200 * time.Millisecond, Config: func(m *Machine, c *node.Config) {
 		c.NextFormats, c.SnapshotEntries, c.TailEntries = f.next[m], 200, 20
 		if f.hold[m] {
@@ -41,7 +41,7 @@ func newFleet(t *testing.T, seed uint64) *fleet {
 }
 
 // write is the load: keys of a client's own, one after the other, at any machine.
-func (f *fleet) write(p *Proc) {
+func (f *mixture) write(p *Proc) {
 	for i := 0; !f.stop; i++ {
 		key := fmt.Sprintf("/%s-%d", p.Name(), i)
 		resp, err := p.Do(p.Context(), &client.Request{
@@ -59,7 +59,7 @@ func (f *fleet) write(p *Proc) {
 }
 
 // roll restarts one machine after the other, each when the one before is well again.
-func (f *fleet) roll(change func(m *Machine)) {
+func (f *mixture) roll(change func(m *Machine)) {
 	for _, m := range f.Machines() {
 		m.Stop(10 * time.Second)
 		require.True(f.t, f.RunTill(30*time.Second, func() bool { return !m.Up() }), "%v", f.Failure())
@@ -74,7 +74,7 @@ func (f *fleet) roll(change func(m *Machine)) {
 }
 
 // format is that which all machines have applied last, 0 where they differ.
-func (f *fleet) format() int {
+func (f *mixture) format() int {
 	var is int
 	for i, m := range f.Machines() {
 		n := NodeOf(m)
@@ -88,7 +88,7 @@ func (f *fleet) format() int {
 
 // sound says that no process ended by itself, all states are the same and everything
 // that was acknowledged is there.
-func (f *fleet) sound() {
+func (f *mixture) sound() {
 	f.stop = true
 	f.RunFor(8 * time.Second)
 	require.Nil(f.t, f.Failure())
@@ -114,7 +114,7 @@ func (f *fleet) sound() {
 // while clients write.
 func TestRollingUpgradeAndBack(t *testing.T) {
 	for seed := range uint64(2) {
-		f := newFleet(t, seed)
+		f := newMixture(t, seed)
 		f.roll(func(m *Machine) { assert.NotEqual(t, store.NextBatch, f.format()); f.next[m] = true })
 		require.True(t, f.RunTill(20*time.Second, func() bool { return f.format() == store.NextBatch }), "the new format never begins")
 		f.roll(func(m *Machine) { f.hold[m] = true })
@@ -131,7 +131,7 @@ func TestRollingUpgradeAndBack(t *testing.T) {
 // A version that meets a format it does not know stops and says so, and goes on when
 // it is replaced by one that does.
 func TestAnOldProgramStopsAtANewFormat(t *testing.T) {
-	f := newFleet(t, 9)
+	f := newMixture(t, 9)
 	defer f.Close()
 	f.roll(func(m *Machine) { f.next[m] = true })
 	require.True(t, f.RunTill(20*time.Second, func() bool { return f.format() == store.NextBatch }))
@@ -149,7 +149,7 @@ func TestAnOldProgramStopsAtANewFormat(t *testing.T) {
 }
 
 // ask sends a request to the first machine and gives status and body.
-func (f *fleet) ask(method, path, body string) (status int, text string) {
+func (f *mixture) ask(method, path, body string) (status int, text string) {
 	f.t.Helper()
 	f.Spawn("asker", func(p *Proc) {
 		resp, err := p.Do(p.Context(), &client.Request{
@@ -170,7 +170,7 @@ func (f *fleet) ask(method, path, body string) (status int, text string) {
 // While a member of the version before is there, which asks nobody who he is, there are
 // no users; once there are, the cluster does not go back to the format without guards.
 func TestUsersWaitForTheLastUpgrade(t *testing.T) {
-	f := newFleet(t, 3)
+	f := newMixture(t, 3)
 	defer f.Close()
 	last := f.Machines()[2]
 	old := func(on bool) {

@@ -12,6 +12,7 @@ import (
 	"github.com/keelson/keelson/core/control"
 	"github.com/keelson/keelson/core/discovery"
 	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/fleet"
 	"github.com/keelson/keelson/core/gateway"
 	"github.com/keelson/keelson/core/mirror"
 	"github.com/keelson/keelson/core/node"
@@ -32,6 +33,8 @@ type Config struct {
 	// ForceNewCluster has a member that has data go on as a cluster of its own, with new
 	// IDs: for a majority that is lost for good. What was done is not done again.
 	ForceNewCluster bool
+	// Fleet is this machine's part in running units; nil: it has none.
+	Fleet *fleet.Config
 	// Discovery is how a member serves discovery tokens. Without a Host, URLs of
 	// tokens begin with the first of the node's client URLs.
 	Discovery discovery.Options

@@ -80,10 +80,10 @@ func (c Config) settle() (*settings, error) {
 	for i := 1; i <= s.Machines; i++ {
 		s.names = append(s.names, "n"+strconv.Itoa(i))
 	}
-	if err := s.chooseFamilies(); err != nil {
+	if err := s.chooseWorkloads(); err != nil {
 		return nil, err
 	}
-	if err := s.chooseWorkloads(); err != nil {
+	if err := s.chooseFamilies(); err != nil {
 		return nil, err
 	}
 	if !s.HasPlan {
@@ -110,8 +110,11 @@ const powerOnMax = 5 * time.Second
 
 func (s *settings) chooseFamilies() error {
 	if s.Families == nil {
-		s.families = fault.Swarm(s.Seed)
-		for _, f := range s.families {
+		for _, f := range fault.Swarm(s.Seed) {
+			if f.OfUnits() && !slices.Contains(s.Workloads, unitsLoad) {
+				continue // nobody would notice
+			}
+			s.families = append(s.families, f)
 			s.Families = append(s.Families, f.Name)
 		}
 		return nil

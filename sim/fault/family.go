@@ -17,7 +17,7 @@ type Family struct {
 
 // Families lists all of them. The order is part of what a seed means.
 func Families() []Family {
-	return []Family{
+	return append([]Family{
 		{"links", "loss, delay, repeats, bursts and flipped bits on all links", (*draw).links},
 		{"partitions", "the cluster falls into two halves", (*draw).partitions},
 		{"one-way", "links work in one direction only", (*draw).oneWay},
@@ -44,7 +44,7 @@ func Families() []Family {
 		{"rot", "durable data decays, on a minority of machines", (*draw).rots},
 		{"flips", "a value changes in memory, on a minority of machines", (*draw).flips},
 		{"wipes", "disks are replaced by empty ones, on a minority of machines, and then the members", (*draw).wipes},
-	}
+	}, unitFamilies()...)
 }
 
 // Named gives the family of that name.

@@ -19,6 +19,7 @@ type Runner struct {
 	// downs, dark and quicks count the actions in force that keep a process
 	// down, a machine dark, or its restarts quick.
 	downs, dark, quicks map[env.NodeID]int
+	aways               map[env.NodeID]int // and those that keep a service manager out of reach
 	restart             time.Duration
 	stallEnds           map[env.NodeID]time.Duration
 	ended               bool
@@ -60,7 +61,7 @@ type Settings struct {
 func (p Plan) Run(c *sim.Cluster, s Settings) *Runner {
 	r := &Runner{
 		c: c, base: s.Link, disk: s.Disk, restart: s.Restart,
-		downs: map[env.NodeID]int{}, dark: map[env.NodeID]int{}, quicks: map[env.NodeID]int{},
+		downs: map[env.NodeID]int{}, dark: map[env.NodeID]int{}, quicks: map[env.NodeID]int{}, aways: map[env.NodeID]int{},
 		Stalled: map[env.NodeID]time.Duration{}, stallEnds: map[env.NodeID]time.Duration{},
 		Removed: map[env.NodeID]bool{}, leaving: map[env.NodeID]bool{}, frail: map[env.NodeID]bool{},
 		Flipped: map[env.NodeID]bool{}, Rotten: map[env.NodeID]bool{}, Damaged: map[env.NodeID]bool{},
@@ -137,6 +138,7 @@ func (r *Runner) End() {
 		m.Disk().Set(r.disk)
 		m.Disk().SetCapacity(0)
 		m.Disk().Unstall()
+		r.endUnits(m)
 		m.SetRestart(r.restart)
 		m.PowerOn()
 	}

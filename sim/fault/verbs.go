@@ -49,7 +49,7 @@ var (
 
 // verbs is the table. Its order is that of the help.
 func verbs() []verb {
-	return []verb{
+	return append([]verb{
 		{"partition", "cut all links between machines that share no group; one in two groups is a bridge", [2]int{2, 16}, false, nil, true, partition},
 		{"isolate", "cut machines off from all others and from clients", one, false, nil, true, isolate},
 		{"cut", "cut the links of one direction", two, true, nil, true, cutOneWay},
@@ -81,7 +81,7 @@ func verbs() []verb {
 		{"remove", "take machines out of the cluster and leave them on", one, false, nil, false, each(remove)},
 		{"wipe", "put an empty disk into the machine; the operator has the member replaced after a while", one, false, []param{{"after", isDuration, true}}, false, each(wipe)},
 		{"survive", "fix the chance that an unsynced write survives a power loss", one, false, []param{{"chance", isChance, true}}, true, each(survive)},
-	}
+	}, unitVerbs()...)
 }
 
 var linkParams = []param{

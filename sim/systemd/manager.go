@@ -287,6 +287,12 @@ func fileOf(text string) file {
 // Files is the names of the unit files that lie in the node's directory, sorted.
 func (m *Manager) Files() []string { return slices.Sorted(maps.Keys(m.files)) }
 
+// Text is the unit file as it lies there, or "".
+func (m *Manager) Text(name string) string { return m.files[name].text }
+
+// Hampered says that the node cannot do with its units what it should, or not in time.
+func (m *Manager) Hampered() bool { return m.away || m.failing || m.slow > 0 }
+
 // Put lays a unit file into the directory behind everybody's back, without the manager
 // reading it.
 func (m *Manager) Put(name, text string) { m.files[name] = fileOf(text) }

@@ -1,0 +1,250 @@
+package check
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/keelson/keelson/core/registry"
+	"github.com/keelson/keelson/core/store"
+	"github.com/keelson/keelson/core/unit"
+	"github.com/keelson/keelson/sim"
+)
+
+// picture is the registry as the members have it, read by the oracles' own means: the
+// newest state that any member has applied.
+type picture struct {
+	c      *sim.Cluster
+	prefix string
+	index  store.Index
+	judged store.Index // up to where decisions have been looked at
+	keys   map[string]leaf
+	// touched is the machines and units of which something has changed since the last
+	// look; all says that everything may have.
+	all      bool
+	machines map[string]bool
+	units    map[string]bool
+	gone     []goneClaim
+}
+
+// leaf is one key.
+type leaf struct {
+	value             string
+	created, modified store.Index
+}
+
+// goneClaim is a claim that was let go of.
+type goneClaim struct {
+	unit, machine string
+	index         store.Index
+}
+
+// doc is an assignment: of a unit to a machine, or of a global one to all.
+type doc struct {
+	*registry.Assignment
+	leaf
+	hash  string
+	place *unit.Placement // nil: there is none that is valid
+}
+
+func newPicture(c *sim.Cluster, prefix string) *picture {
+	return &picture{c: c, prefix: cmp.Or(prefix, registry.DefaultPrefix), keys: map[string]leaf{}, machines: map[string]bool{}, units: map[string]bool{}}
+}
+
+// learn takes what a member has applied beyond what was seen before; false where that
+// is nothing.
+func (p *picture) learn(v *store.View) bool {
+	if v.Index() <= p.index {
+		return false
+	}
+	events := v.Events(p.index + 1)
+	if len(events) == 0 || events[0].Index != p.index+1 {
+		p.index = v.Index()
+		p.list(v)
+		return true
+	}
+	p.index = v.Index()
+	touched := false
+	for _, e := range events {
+		if strings.HasPrefix(e.Node.Key, p.prefix+"/") || strings.HasPrefix(p.prefix, e.Node.Key) {
+			p.take(e)
+			touched = true
+		}
+	}
+	return touched
+}
+
+// list reads everything anew.
+func (p *picture) list(v *store.View) {
+	clear(p.keys)
+	p.all, p.judged = true, p.index
+	v.Whole(p.prefix, func(n *store.Node) {
+		if !n.Dir {
+			p.keys[n.Key] = leaf{n.Value, n.Created, n.Modified}
+		}
+	})
+}
+
+func (p *picture) take(e *store.Event) {
+	key := e.Node.Key
+	p.touch(key)
+	switch {
+	case removes(e):
+		p.remove(key, e.Index)
+	case e.Node.Dir:
+	case e.Refresh:
+		if l, ok := p.keys[key]; ok {
+			l.modified = e.Index
+			p.keys[key] = l
+		}
+	default:
+		was := p.keys[key]
+		p.lost(key, was, e.Node.Value, e.Index)
+		created := e.Node.Created
+		p.keys[key] = leaf{e.Node.Value, created, e.Index}
+	}
+}
+
+func removes(e *store.Event) bool {
+	return e.Action == store.ActionDelete || e.Action == store.ActionExpire || e.Action == store.ActionCompareAndDelete
+}
+
+func (p *picture) remove(key string, at store.Index) {
+	for _, k := range slices.Sorted(maps.Keys(p.keys)) {
+		if k == key || strings.HasPrefix(k, key+"/") {
+			p.touch(k)
+			p.lost(k, p.keys[k], "", at)
+			delete(p.keys, k)
+		}
+	}
+}
+
+// lost notes a claim that is not its holder's any more.
+func (p *picture) lost(key string, was leaf, now string, at store.Index) {
+	if was.value == "" || was.value == now || !strings.HasSuffix(key, "/claim") {
+		return
+	}
+	if e := p.split(key); len(e) == 3 && e[0] == "job" {
+		p.gone = append(p.gone, goneClaim{e[1], was.value, at})
+	}
+}
+
+// split gives the elements of a key below the prefix.
+func (p *picture) split(key string) []string {
+	return strings.Split(strings.TrimPrefix(key, p.prefix+"/"), "/")
+}
+
+// touch notes whom a key concerns.
+func (p *picture) touch(key string) {
+	e := p.split(key)
+	switch {
+	case len(e) < 2:
+		p.all = true
+	case e[0] == "machines":
+		p.machines[e[1]] = true
+		if len(e) == 4 && e[2] == "units" {
+			p.units[e[3]] = true
+		}
+	case e[0] == "global":
+		p.all = true
+	case e[0] == "job":
+		p.units[e[1]] = true
+	}
+}
+
+// look gives the machines and units to look at, sorted, and forgets them.
+func (p *picture) look() (machines, units []string) {
+	if p.all {
+		for key := range p.keys { // sorted below
+			e := p.split(key)
+			switch {
+			case e[0] == "machines":
+				p.machines[e[1]] = true
+			case e[0] == "job":
+				p.units[e[1]] = true
+			}
+		}
+	}
+	machines, units = slices.Sorted(maps.Keys(p.machines)), slices.Sorted(maps.Keys(p.units))
+	p.all = false
+	clear(p.machines)
+	clear(p.units)
+	return machines, units
+}
+
+func (p *picture) get(elements ...string) (leaf, bool) {
+	l, ok := p.keys[p.prefix+"/"+strings.Join(elements, "/")]
+	return l, ok
+}
+
+// below gives the names right below a directory, sorted.
+func (p *picture) below(elements ...string) []string {
+	dir := p.prefix + "/" + strings.Join(elements, "/") + "/"
+	names := map[string]bool{}
+	for key := range p.keys { // sorted below
+		if rest, ok := strings.CutPrefix(key, dir); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// machine is what is known of a machine: its record, or nil, and what was set at run
+// time. Changed is the index of the last change of what placement depends on.
+func (p *picture) machine(id string) (m *registry.Machine, changed store.Index) {
+	l, ok := p.get("machines", id, "object")
+	if !ok {
+		return nil, 0
+	}
+	m, err := registry.DecodeMachine(id, l.value)
+	if err != nil {
+		return nil, 0
+	}
+	changed = l.created
+	m.Metadata = maps.Clone(m.Metadata)
+	for _, key := range p.below("machines", id, "metadata") {
+		d, _ := p.get("machines", id, "metadata", key)
+		changed = max(changed, d.modified)
+		if m.Metadata[key] = d.value; d.value == "" {
+			delete(m.Metadata, key)
+		}
+	}
+	if c, ok := p.get("machines", id, "cordon"); ok {
+		m.Cordon = c.value
+		changed = max(changed, c.modified)
+	}
+	return m, changed
+}
+
+// assigned gives what is assigned to a machine, by name.
+func (p *picture) assigned(id string) []*doc {
+	return p.docs(p.below("machines", id, "units"), func(name string) (leaf, bool) { return p.get("machines", id, "units", name) })
+}
+
+// globals gives the global units.
+func (p *picture) globals() []*doc {
+	return p.docs(p.below("global"), func(name string) (leaf, bool) { return p.get("global", name) })
+}
+
+func (p *picture) docs(names []string, get func(string) (leaf, bool)) (list []*doc) {
+	for _, name := range names {
+		l, ok := get(name)
+		a, err := registry.DecodeAssignment(name, l.value)
+		if !ok || err != nil {
+			continue
+		}
+		d := &doc{Assignment: a, leaf: l}
+		if f, err := unit.Parse(a.Raw, 1<<20); err == nil {
+			d.hash = f.Hash().String()
+			if d.place, err = f.Placement(name); err != nil {
+				d.place = nil
+			}
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
