@@ -36,7 +36,7 @@ func (k Keys) Worker(id string) (prefixes []string) {
 	return []string{k.Machine(id), k.Prefix + "/global"}
 }
 
-// Machine is one machine as the registry knows it.
+// Machine is one machine as the registry knows it. It is immutable: a change makes another.
 type Machine struct {
 	ID       string // 32 hex digits
 	PublicIP string
@@ -66,22 +66,30 @@ type Assignment struct {
 	Since store.Index
 }
 
-// Unit is one unit as the registry knows it.
+// Unit is one unit as the registry knows it. It is immutable: a change makes another.
 type Unit struct {
 	Name    string
 	Hash    unit.Hash
-	File    *unit.File // nil where the contents are missing
+	File    *unit.File // nil where the contents are missing or cannot be read
+	Raw     string     // what File was read from
 	Desired unit.State
 	Target  string // machine ID, or ""
 	// Launcher is the machine that says it has launched it, or "".
 	Launcher string
-	Claim    string // machine that holds a singleton's fence, or ""
-	Move     string // machine that the unit is asked to move to, or ""
-	// TargetIndex, ClaimIndex and the like are indexes for compare-and-swap.
-	ObjectIndex, TargetIndex, ClaimIndex, MoveIndex store.Index
-	Place                                           *unit.Placement // of File; nil where it has none that is valid
-	PlaceErr                                        error           // why
+	Claim    string          // machine that holds a singleton's fence, or ""
+	Move     string          // machine that the unit is asked to move to, or ""
+	Place    *unit.Placement // of File; nil where it has none that is valid
+	PlaceErr error           // why
+	// Created is the index at which the unit was made, and tells it from one of the same
+	// name before.
+	Created store.Index
+	// ObjectIndex and the like are modified indexes for compare-and-swap, 0 where there
+	// is no such key.
+	ObjectIndex, DesiredIndex, TargetIndex, LauncherIndex, ClaimIndex, MoveIndex store.Index
 }
+
+// Global reports whether the unit runs on all machines that can run it.
+func (u *Unit) Global() bool { return u.Place != nil && u.Place.Global }
 
 // UnitState is what systemd on one machine says about one unit.
 type UnitState struct {
