@@ -142,7 +142,7 @@ func testUnitOrder(b *unitBench) {
 
 func testUnitNames(b *unitBench) {
 	b.begin()
-	for _, bad := range []string{"", "../a.service", "a/b.service", "a b.service", "a", "a.nonsense", ".service", "@x.service", strings.Repeat("a", 300) + ".service"} {
+	for _, bad := range []string{"", "../a.service", "a/b.service", "a b.service", "a", "a.nonsense", "@x.service", strings.Repeat("a", 300) + ".service"} {
 		c := texts(bad, sleeper, "good.service", sleeper)
 		c.Remove = []string{bad}
 		failed, err := b.change(c)
