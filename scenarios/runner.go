@@ -23,6 +23,7 @@ import (
 	"github.com/keelson/keelson/scenarios/chaos"
 	"github.com/keelson/keelson/scenarios/script"
 	"github.com/keelson/keelson/sim"
+	"github.com/keelson/keelson/sim/check"
 )
 
 var errInUse = errors.New("a daemon uses it: stop it first")
@@ -94,6 +95,8 @@ type runner struct {
 	load    *chaos.Load
 	rotten  map[env.NodeID]bool // machines whose disks were damaged
 	count   int                 // of commands, to name their coroutines
+	units   *check.Units        // nil: machines run no units
+	starts  map[string]int      // of units, by name
 }
 
 // job is a command line under way.
@@ -191,6 +194,16 @@ func (r *runner) do(s *script.Statement) error {
 		return r.memory(d)
 	case *script.Disk:
 		return r.disk(d)
+	case *script.Workers:
+		return r.workers(d)
+	case *script.UnitFile:
+		return r.unitFile(d)
+	case *script.Manager:
+		return r.manager(d)
+	case *script.Reboot:
+		return r.each(d.Who, func(m *sim.Machine) { m.Reboot(d.For) })
+	case *script.Crash:
+		return r.crash(d)
 	case *script.Until:
 		return r.until(d)
 	case *script.Expect:
@@ -221,6 +234,7 @@ func (r *runner) start(d *script.Cluster) error {
 	r.cluster = sim.NewCluster(d.Seed, d.Machines, sim.ClusterOptions{
 		Options: sim.Options{NoRare: true, Log: &r.said, LogLevel: env.Info},
 		Restart: -1, // a scenario says itself when a daemon starts
+		Units:   r.runsUnits(d.Options),
 		Config: func(_ *sim.Machine, c *node.Config) {
 			c.ReadDefaultLocal = d.Options["read-default"] == "local"
 			if entries > 0 {
@@ -229,6 +243,7 @@ func (r *runner) start(d *script.Cluster) error {
 		},
 	})
 	r.watch()
+	r.watchUnits(d.Options)
 	if d.Machines == 0 {
 		return nil
 	}
@@ -500,7 +515,7 @@ func (r *runner) holds(c script.Condition) bool {
 	case "workload-done":
 		return r.load.Done()
 	}
-	return false
+	return r.unitsHold(c)
 }
 
 func (r *runner) value(key string) (string, bool) {

@@ -107,6 +107,10 @@ func (f *File) checkMachines() error {
 				err = fmt.Errorf("machine: there is a %s already", d.Name)
 			}
 			known = append(known, d.Name)
+		case *Workers:
+			for i := 1; i <= d.Count; i++ {
+				known = append(known, fmt.Sprint("w", i))
+			}
 		}
 		for _, name := range Machines(s.Do) {
 			if !slices.Contains(known, name) {

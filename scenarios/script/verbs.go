@@ -133,8 +133,8 @@ const UntilDefault = 60 * time.Second
 // Verbs is the table of all statements but the command line, in the order of the
 // reference page.
 func Verbs() []Verb {
-	return []Verb{
-		{"cluster", "cluster N [seed=S] [option=value …]", "Make N machines, n1 to nN, start them as the founders of a cluster and wait for a leader. It must be the first statement. With 0 there are only those of machine statements. Options: snapshot-entries=N, read-default=local|linearizable.", parseCluster},
+	return append([]Verb{
+		{"cluster", "cluster N [seed=S] [option=value …]", "Make N machines, n1 to nN, start them as the founders of a cluster and wait for a leader. It must be the first statement. With 0 there are only those of machine statements. Options: snapshot-entries=N, read-default=local|linearizable, units=on (machines run units and have metadata: az=a, b or c, disk=ssd or hdd, region=us-east or us-west, in turn), ttl=DURATION (of machines that run units).", parseCluster},
 		{"machine", "machine NAME [address=A] [VARIABLE=value …] [FLAG …]", "Make a machine and start keelson serve on it with that environment and those flags. Unless they say otherwise its name is NAME and its URLs are http://NAME:2380 and http://NAME:2379. The first machine of a world without founders is the one of focus.", parseMachine},
 		{"restart", "restart MACHINE [VARIABLE=value …] [FLAG …]", "Stop the daemon in an orderly way, if it runs, and start it, with another environment and other flags if there are any.", parseRestart},
 		{"focus", "focus MACHINE", "Conditions and commands without a machine speak of this machine's cluster from here on. At first it is that of n1.", parseFocus},
@@ -158,7 +158,7 @@ func Verbs() []Verb {
 		{"workload", "workload NAME [clients=N] [for=DURATION]", "Start clients of a kind beside the scenario; their histories are checked at its end.", parseWorkload},
 		{"fault", "fault FAMILY [for=DURATION]", "Let trouble of a family strike at times drawn from the seed.", parseFault},
 		{"read", "read NAME", "Show what the command in the background named NAME printed since the last read.", parseRead},
-	}
+	}, unitVerbs()...)
 }
 
 // ConditionForm is one way to write a condition.
@@ -176,7 +176,7 @@ func Conditions() []ConditionForm {
 			return Condition{What: name}, strings.Join(a, " ") == w
 		}
 	}
-	return []ConditionForm{
+	return append([]ConditionForm{
 		{"leader", "leader", "Some machine that is up leads a majority.", word("leader", "leader")},
 		{"no-leader", "no leader", "No machine that is up leads.", word("no-leader", "no leader")},
 		{"leads", "MACHINE leads", "That machine leads.", func(a []string) (Condition, bool) {
@@ -231,7 +231,7 @@ func Conditions() []ConditionForm {
 			})
 		}},
 		{"workload-done", "workload done", "Every client that was started has finished.", word("workload-done", "workload done")},
-	}
+	}, unitConditions()...)
 }
 
 // Roles are what a daemon can be.
@@ -299,6 +299,12 @@ func Machines(do any) []string {
 	case *Clock:
 		return []string{d.Who}
 	case *Disk:
+		return []string{d.Who}
+	case *Manager:
+		return []string{d.Who}
+	case *Reboot:
+		return d.Who
+	case *Crash:
 		return []string{d.Who}
 	case *Until:
 		return d.machines()
@@ -427,8 +433,18 @@ func (c *Cluster) option(k, v string) error {
 			return fmt.Errorf("read-default=%s: want local or linearizable", v)
 		}
 		c.Options[k] = v
+	case "units":
+		if v != "on" && v != "off" {
+			return fmt.Errorf("units=%s: want on or off", v)
+		}
+		c.Options[k] = v
+	case "ttl":
+		if _, err := duration(v); err != nil {
+			return err
+		}
+		c.Options[k] = v
 	default:
-		return fmt.Errorf("unknown option %q: want seed, snapshot-entries or read-default", k)
+		return fmt.Errorf("unknown option %q: want seed, snapshot-entries, read-default, units or ttl", k)
 	}
 	return nil
 }

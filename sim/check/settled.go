@@ -24,9 +24,9 @@ const (
 func (u *Units) Settled(b Bounds) bool {
 	b.fill()
 	most := settleMost + 3*u.o.TTL
-	if !wait(u.c, most, func() bool { return u.unsettled() == "" }) {
+	if !wait(u.c, most, func() bool { return u.Unsettled() == "" }) {
 		if u.c.Failure() == nil {
-			u.c.Fail(Strays, "%v after the end of trouble: %s", most, u.unsettled())
+			u.c.Fail(Strays, "%v after the end of trouble: %s", most, u.Unsettled())
 		}
 		return false
 	}
@@ -37,18 +37,18 @@ func (u *Units) Settled(b Bounds) bool {
 	if u.Moved > before {
 		return fail(u.c, "units still move in calm: the last at %v", u.Moved)
 	}
-	if why := u.unsettled(); why != "" {
+	if why := u.Unsettled(); why != "" {
 		u.c.Fail(Strays, "in calm: %s", why)
 		return false
 	}
 	return true
 }
 
-// unsettled says what is not as it should be, or "".
-func (u *Units) unsettled() string {
+// Unsettled says what is not as it should be, or "".
+func (u *Units) Unsettled() string {
 	alive := map[string]bool{}
 	for _, m := range u.c.Machines() {
-		if !m.Up() || !u.hasFleet(m) {
+		if !m.Up() || !sim.RunsUnits(m) {
 			continue
 		}
 		alive[m.MachineID()] = true
@@ -76,8 +76,15 @@ func (u *Units) unsettled() string {
 	return u.leftovers(alive)
 }
 
-// hasFleet says that a machine's daemon runs units now.
-func (u *Units) hasFleet(m *sim.Machine) bool { return sim.RunsUnits(m) }
+// Machines counts the machines that the registry knows.
+func (u *Units) Machines() (n int) {
+	for _, id := range u.p.below("machines") {
+		if m, _ := u.p.machine(id); m != nil {
+			n++
+		}
+	}
+	return n
+}
 
 // strays compares a machine with what it is to do.
 func (u *Units) strays(m *sim.Machine) string {
@@ -114,7 +121,9 @@ func (u *Units) strays(m *sim.Machine) string {
 }
 
 // lasting says that a unit runs until it is stopped.
-func lasting(text string) bool { return strings.Contains(text, "\nExecStart=/bin/sleep infinity") }
+func lasting(text string) bool {
+	return strings.Contains(text, "\nExecStart=/bin/sleep infinity") || strings.Contains(text, "while true")
+}
 
 // untrue compares what the registry says of a unit with what systemd does.
 func (u *Units) untrue(m *sim.Machine, s env.UnitStatus) string {
