@@ -22,6 +22,7 @@ const (
 	Hashes     = 1 // what members tell each other of their states
 	Change     = 1 // changes of the members that one forwards to the leader
 	Archive    = 1 // backups
+	Agent      = 1 // what a machine's agent has done with its units
 	Identity   = 2 // who a member is, and other notes beside its log; since 2 with a checksum
 )
 
@@ -49,6 +50,7 @@ func Table() []Row {
 		{"hashes", "comparison of states, between members", 1, Hashes, own},
 		{"change", "changes of members, on their way to the leader", 1, Change, own},
 		{"archive", "files of `keelson snapshot save`", 1, Archive, own},
+		{"agent", "`units/agent`", 1, Agent, own},
 		{"identity", "`identity`, and the notes `admitted` and `healing`", 1, Identity, own},
 	}
 }

@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/keelson/keelson/core/env"
+	"github.com/keelson/keelson/core/registry"
+	"github.com/keelson/keelson/core/store"
+	"github.com/keelson/keelson/core/unit"
+)
+
+// own is a key that only this machine writes, or only while a unit is its own. At most one
+// write of it is under way; what is wanted next waits for that and replaces what waited
+// before.
+type own struct {
+	key  string
+	want string // "" is absent
+	told string // what the store has, unless doubt
+	// doubt says that what the store has is not known, and late that a write may still
+	// have its effect after the next.
+	doubt, late bool
+	shared      bool // another machine may have written it: job-state
+	flying      bool
+	queued      bool
+	again       env.Instant
+	paid        env.Instant // see pay
+}
+
+func (k *own) settled() bool { return k.want == k.told && !k.doubt && !k.flying }
+
+// Bounds of an outbox.
+const (
+	writesMax = 32 // under way
+	burst     = 6  // writes of one key at once
+	pace      = 2 * time.Second
+)
+
+// outbox writes own keys.
+type outbox struct {
+	a        *Agent
+	queue    []*own
+	flying   int
+	failures int
+	again    env.Instant
+}
+
+// set says what the store should have under the key.
+func (o *outbox) set(k *own, value string) {
+	k.want = value
+	o.push(k)
+}
+
+// anew has the key written whatever it was said to hold.
+func (o *outbox) anew(k *own) {
+	k.doubt = true
+	o.push(k)
+}
+
+func (o *outbox) push(k *own) {
+	if !k.queued && !k.settled() {
+		k.queued = true
+		o.queue = append(o.queue, k)
+	}
+}
+
+// pump sends what is due.
+func (o *outbox) pump() {
+	if o.a.wait(o.again) || o.a.lease.state != held {
+		return
+	}
+	var later []*own
+	for len(o.queue) > 0 && o.flying < writesMax {
+		k := o.queue[0]
+		o.queue = o.queue[1:]
+		if k.flying || k.want == k.told && o.a.wait(k.again) || !o.pay(k) {
+			later = append(later, k)
+			continue
+		}
+		k.queued = false
+		if !k.settled() {
+			o.send(k)
+		}
+	}
+	o.queue = append(later, o.queue...)
+}
+
+// pay bounds the writes of a key: a few at once, and one each pace. Removals are free.
+func (o *outbox) pay(k *own) bool {
+	if k.want == "" || k.settled() {
+		return true
+	}
+	now := o.a.env.Clock.Now()
+	paid := max(k.paid, now).Add(pace)
+	if paid > now.Add(burst*pace) {
+		o.a.env.Rare.Mark("agent: a state is reported later because it changes all the time")
+		o.a.wakeAt(paid.Add(-burst * pace))
+		return false
+	}
+	k.paid = paid
+	return true
+}
+
+func (o *outbox) send(k *own) {
+	k.flying = true
+	o.flying++
+	value := k.want
+	c := store.Command{Op: store.OpSet, Key: k.key, Value: value}
+	switch {
+	case value == "" && k.shared:
+		c = store.Command{Op: store.OpCompareAndDelete, Key: k.key, PrevValue: o.a.cfg.Machine}
+	case value == "":
+		c.Op = store.OpDelete
+	case k.shared:
+		c.Op = store.OpCreate
+	}
+	o.a.src.Propose(c, func(r store.Result) {
+		if c.Op != store.OpCreate || r.Err == nil || r.Err.Code != store.CodeExists {
+			o.sent(k, value, r)
+			return
+		}
+		o.retake(k, value)
+	})
+}
+
+// retake writes a shared key that exists: ours as it is, and another's only if the unit is
+// still ours at an index that somebody confirmed.
+func (o *outbox) retake(k *own, value string) {
+	c := store.Command{Op: store.OpCompareAndSwap, Key: k.key, Value: value, PrevValue: value}
+	o.a.src.Propose(c, func(r store.Result) {
+		if r.Err == nil || r.Err.Code != store.CodeCompareFailed {
+			o.sent(k, value, r)
+			return
+		}
+		o.a.src.Barrier(func(err error) {
+			o.a.unread = true
+			o.a.decide()
+			o.a.each(o.a.report)
+			if err != nil || k.want != value {
+				o.sent(k, value, store.Result{Err: r.Err})
+				return
+			}
+			o.a.src.Propose(store.Command{Op: store.OpSet, Key: k.key, Value: value}, func(r store.Result) { o.sent(k, value, r) })
+		})
+	})
+}
+
+func (o *outbox) sent(k *own, value string, r store.Result) {
+	k.flying = false
+	o.flying--
+	now := o.a.env.Clock.Now()
+	switch {
+	case r.Err == nil, value == "" && (r.Err.Code == store.CodeKeyNotFound || r.Err.Code == store.CodeCompareFailed):
+		o.failures = 0
+		k.told, k.doubt = value, false
+		if k.late { // what comes late may undo this: it is written once more
+			k.late, k.doubt, k.again = false, true, now.Add(lateMax)
+		}
+	default:
+		k.doubt = true
+		k.late = k.late || r.Err.Code == store.CodeRaftInternal
+		o.again = now.Add(min(retryMin<<min(o.failures, 10), retryMax))
+		o.failures++
+	}
+	o.push(k)
+	o.a.wake()
+}
+
+// report has the store show what is known of the unit. Nothing new is said of a unit that
+// is not wanted here; what was said is taken back once it is gone.
+func (a *Agent) report(u *local) {
+	if u.state.key == "" {
+		u.state.key = a.cfg.Keys.State(u.name, a.cfg.Machine)
+		u.launched.key, u.launched.shared = a.cfg.Keys.JobState(u.name), true
+	}
+	launched := u.want != nil && !u.want.Global && u.want.State == unit.Launched && u.mark.Launched
+	switch {
+	case launched && u.launched.want == "":
+		a.out.set(&u.launched, a.cfg.Machine)
+	case !launched && u.launched.want != "" && !(u.want == nil && u.active()):
+		a.out.set(&u.launched, "")
+	}
+	switch s := a.shown(u); {
+	case u.want == nil && u.have != nil:
+	case s == registry.UnitState{}:
+		u.shown = s
+		a.out.set(&u.state, "")
+	case s != u.shown:
+		u.shown = s
+		a.out.set(&u.state, registry.EncodeState(&s))
+	}
+}
+
+// shown is what a unit's state should say; the zero value is nothing.
+func (a *Agent) shown(u *local) (s registry.UnitState) {
+	switch {
+	case u.want == nil || u.have == nil && u.fault == "":
+		return s
+	case u.have == nil:
+		s = registry.UnitState{Load: "not-found", Active: "inactive", Sub: "dead", Hash: u.want.Hash}
+	default:
+		s = registry.UnitState{Load: u.have.Load, Active: u.have.Active, Sub: u.have.Sub, Hash: u.have.Hash}
+		if u.have.Result != "success" {
+			s.Result = u.have.Result
+		}
+	}
+	s.Name, s.MachineID = u.name, a.cfg.Machine
+	switch {
+	case u.fault != "":
+		s.Result = u.fault
+	case u.waits != "":
+		s.Result = u.waits
+	case u.outcome != "" && s.Result == "":
+		s.Result = u.outcome
+	}
+	return s
+}
