@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/cmd/cli/etcdctl"
+	"github.com/keelson/keelson/cmd/cli/fleetctl"
 	"github.com/keelson/keelson/cmd/cli/locksmithctl"
 	"github.com/keelson/keelson/cmd/cli/tool"
 	"github.com/keelson/keelson/core/client"
@@ -24,6 +25,7 @@ import (
 func personality(name string) func(ctx context.Context, args []string) int {
 	run, ok := map[string]func(context.Context, *tool.Tool, []string) int{
 		"etcdctl":      etcdctl.Run,
+		"fleetctl":     fleetctl.Run,
 		"locksmithctl": locksmithctl.Run,
 	}[name]
 	if !ok {
@@ -47,6 +49,7 @@ func realTool() *tool.Tool {
 			return web.New(web.Config{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, DialTimeout: c.DialTimeout})
 		},
 		Run:        runProcess,
+		DialSocket: dialSocket,
 		ReadFile:   os.ReadFile,
 		ReadSecret: readSecret,
 		Files:      machineFiles{},
@@ -66,16 +69,22 @@ func runProcess(ctx context.Context, p *tool.Process) error {
 	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = interruptedMax
-	cmd.Env, cmd.Stdout, cmd.Stderr = p.Env, p.Out, p.Err
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = p.Env, p.In, p.Out, p.Err
 	if f, ok := p.Out.(io.Writer); ok && f == nil {
 		cmd.Stdout = nil
 	}
 	err := cmd.Run()
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
+		p.Status = failed.ExitCode()
 		return nil
 	}
 	return err
+}
+
+// dialSocket connects to a socket of the file system.
+func dialSocket(ctx context.Context, path string) (io.ReadWriteCloser, error) {
+	return (&net.Dialer{}).DialContext(ctx, "unix", path)
 }
 
 // discover finds the client endpoints that a domain publishes in its SRV records.

@@ -55,7 +55,7 @@ func Dial(ctx context.Context, c *cli.Command) (cl *client.Client, end func(), e
 		CAFile: flag("ca-file", "ETCDCTL_CA_FILE"), DialTimeout: c.Duration("timeout"),
 	}
 	if slices.ContainsFunc(eps, func(e string) bool { return strings.HasPrefix(e, "https://") }) {
-		if err := t.useTLSDir(&how); err != nil {
+		if err := t.UseTLSDir(&how); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -73,9 +73,9 @@ func Dial(ctx context.Context, c *cli.Command) (cl *client.Client, end func(), e
 	}), end, nil
 }
 
-// useTLSDir takes the certificate that this machine shows where it is a client, if there
+// UseTLSDir takes the certificate that this machine shows where it is a client, if there
 // is one and no file is named.
-func (t *Tool) useTLSDir(c *Connection) error {
+func (t *Tool) UseTLSDir(c *Connection) error {
 	if c.CertFile != "" || c.KeyFile != "" || c.CAFile != "" || t.ReadFile == nil {
 		return nil
 	}

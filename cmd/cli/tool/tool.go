@@ -21,13 +21,27 @@ type Connection struct {
 	// DialTimeout bounds one connection attempt; 0 is the default of whoever
 	// connects.
 	DialTimeout time.Duration
+	// Tunnel, if set, says through which machine servers are reached.
+	Tunnel *SSH
+}
+
+// SSH is how a command reaches machines by SSH.
+type SSH struct {
+	User         string
+	Timeout      time.Duration // of making a connection
+	Strict       bool          // refuse a host key that is another than the known one
+	KnownHosts   string        // file of the known ones; ~ is the user's home
+	ForwardAgent bool
+	Tunnel       string // host or host:port to go through; "" is none
 }
 
 // Process is a program that a command wants to run.
 type Process struct {
 	Args     []string // the program's name first
 	Env      []string // all of its environment, NAME=VALUE
+	In       io.Reader
 	Out, Err io.Writer
+	Status   int // how it ended; set by who runs it
 }
 
 // Tool is what a command may touch. In, Out, Err, Getenv and Connect are
@@ -46,6 +60,11 @@ type Tool struct {
 	// Run runs a program to its end. A program that ran and failed is no error;
 	// one that could not be started is.
 	Run func(ctx context.Context, p *Process) error
+	// SSH runs a command of the shell, Args[0], at host:port and gives its exit status;
+	// "" is a shell for whoever sits at the terminal.
+	SSH func(ctx context.Context, how SSH, address string, p *Process) (status int, err error)
+	// DialSocket connects to a socket of this machine's file system.
+	DialSocket func(ctx context.Context, path string) (io.ReadWriteCloser, error)
 	// ReadSecret reads a line from whoever types it, without showing it. Nil stands
 	// for a line of In.
 	ReadSecret func() (string, error)

@@ -1,0 +1,262 @@
+package fleetctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/keelson/keelson/core/client"
+	"github.com/keelson/keelson/core/unit"
+)
+
+// An attempt is how long --block-attempts counts; within one, a server without a stream
+// of events is asked anew after each pollEvery.
+const (
+	attempt   = 2 * time.Second
+	pollEvery = 250 * time.Millisecond
+)
+
+// clock is what waiting needs of whoever carries the requests.
+type clock interface {
+	Sleep(ctx context.Context, d time.Duration) error
+	Now() time.Duration
+}
+
+// goal is a unit that is waited for.
+type goal struct {
+	name  string
+	state unit.State
+	hash  string // of the file that the machine must have; "" is any
+}
+
+// picture is what the cluster says at one time of the units that are waited for.
+type picture struct {
+	units  map[string]*client.Unit // nil where it is gone
+	states map[string][]client.UnitState
+}
+
+// waiter waits for goals, each of which is told of as soon as it is reached.
+type waiter struct {
+	c       *call
+	open    []goal
+	reached func(g goal, u *client.Unit) // in order of completion
+	// ready tells whether a goal is reached, or can be no more.
+	ready func(g goal, p *picture) (bool, error)
+}
+
+// errTime says that the attempts are used up.
+var errTime = errors.New("timed out")
+
+// wait returns when all goals are reached or one cannot be, or with errTime when max,
+// unless it is 0, is over. What is left is in open then.
+func (w *waiter) wait(ctx context.Context, limit time.Duration) error {
+	began := w.c.clock.Now()
+	changes := &changes{c: w.c}
+	defer changes.close()
+	for {
+		p, err := w.c.look(ctx, w.open)
+		if err != nil {
+			return err
+		}
+		if err := w.check(p); err != nil || len(w.open) == 0 {
+			return err
+		}
+		left := attempt
+		passed := w.c.clock.Now() - began
+		if limit > 0 {
+			if left = min(left, limit-passed); left <= 0 {
+				return errTime
+			}
+		}
+		w.c.shown.show(w.c, passed, w.open, p)
+		if err := changes.wait(ctx, left); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *waiter) check(p *picture) error {
+	open := w.open
+	w.open = nil
+	var failed error
+	for _, g := range open {
+		done, err := w.ready(g, p)
+		switch {
+		case failed == nil && err != nil:
+			failed = err
+			w.open = append(w.open, g)
+		case done && err == nil:
+			w.reached(g, p.units[g.name])
+		default:
+			w.open = append(w.open, g)
+		}
+	}
+	return failed
+}
+
+// listFrom is from how many units on the whole list is asked for instead of each.
+const listFrom = 4
+
+// look asks for all that is needed about the goals.
+func (c *call) look(ctx context.Context, goals []goal) (*picture, error) {
+	p := &picture{units: map[string]*client.Unit{}, states: map[string][]client.UnitState{}}
+	if len(goals) >= listFrom {
+		return p, c.lookAtAll(ctx, p)
+	}
+	for _, g := range goals {
+		u, err := c.cluster.Get(ctx, g.name)
+		if err != nil {
+			return nil, err
+		}
+		states, err := c.cluster.States(ctx, client.StateFilter{Name: g.name, Details: true})
+		if err != nil {
+			return nil, err
+		}
+		p.units[g.name], p.states[g.name] = u, states
+	}
+	return p, nil
+}
+
+func (c *call) lookAtAll(ctx context.Context, p *picture) error {
+	units, err := c.cluster.List(ctx, false)
+	if err != nil {
+		return err
+	}
+	states, err := c.cluster.States(ctx, client.StateFilter{Details: true})
+	if err != nil {
+		return err
+	}
+	for i := range units {
+		p.units[units[i].Name] = &units[i]
+	}
+	for _, s := range states {
+		p.states[s.Name] = append(p.states[s.Name], s)
+	}
+	return nil
+}
+
+// on gives what the machine that a unit is on says of it; nil where it says nothing.
+func (p *picture) on(name string) *client.UnitState {
+	u := p.units[name]
+	if u == nil {
+		return nil
+	}
+	for i, s := range p.states[name] {
+		if s.MachineID == u.MachineID {
+			return &p.states[name][i]
+		}
+	}
+	return nil
+}
+
+// arrived tells whether the cluster says of a unit what is waited for.
+func arrived(g goal, p *picture) (bool, error) {
+	u := p.units[g.name]
+	if u == nil {
+		return false, fmt.Errorf("unit %s was destroyed meanwhile", g.name)
+	}
+	if unit.State(u.CurrentState) != g.state {
+		return false, nil
+	}
+	if g.hash == "" || g.state == unit.Inactive {
+		return true, nil
+	}
+	s := p.on(g.name)
+	return s != nil && s.Hash == g.hash, nil
+}
+
+// changes wakes whoever waits for something in the cluster to change: by the stream of
+// events, or after a while where the server has none.
+type changes struct {
+	c     *call
+	none  bool // the server has no stream
+	open  *client.UnitEvents
+	since time.Duration // when it was opened
+}
+
+// wait returns after a change, or at a time when it is worth looking again, which is at
+// most d from now.
+func (h *changes) wait(ctx context.Context, d time.Duration) error {
+	api := h.c.api()
+	if api == nil || h.none {
+		return h.c.clock.Sleep(ctx, min(d, pollEvery))
+	}
+	if h.open == nil {
+		return h.subscribe(ctx, api, d)
+	}
+	if _, err := h.open.Next(); err != nil {
+		h.close()
+		if h.c.clock.Now()-h.since < pollEvery { // a server that hangs up is not asked in a tight loop
+			return h.c.clock.Sleep(ctx, min(d, pollEvery))
+		}
+		return ctx.Err()
+	}
+	return nil
+}
+
+// subscribe opens the stream. What changed before it was open has to be looked at.
+func (h *changes) subscribe(ctx context.Context, api *client.Units, d time.Duration) (err error) {
+	h.since = h.c.clock.Now()
+	h.open, err = api.Events(ctx, d)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, client.ErrNoPage):
+		h.none = true
+	}
+	return h.c.clock.Sleep(ctx, min(d, pollEvery))
+}
+
+func (h *changes) close() {
+	if h.open != nil {
+		h.open.Close()
+		h.open = nil
+	}
+}
+
+// progress is the line on a terminal that says what is being waited for.
+type progress struct{ width int }
+
+// progressAfter is how long somebody at a terminal is left without a word.
+const progressAfter = time.Second
+
+func (p *progress) show(c *call, passed time.Duration, open []goal, now *picture) {
+	if !c.Terminal || passed < progressAfter {
+		return
+	}
+	g := open[0]
+	text := fmt.Sprintf("waiting %d s for %s", int(passed/time.Second), g.name)
+	if len(open) > 1 {
+		text += fmt.Sprintf(" and %d more", len(open)-1)
+	}
+	text += ": " + situation(g, now)
+	io.WriteString(c.Err, "\r"+text+strings.Repeat(" ", max(0, p.width-len(text))))
+	p.width = len(text)
+}
+
+// situation is where a unit stands, in a few words.
+func situation(g goal, p *picture) string {
+	u := p.units[g.name]
+	switch s := p.on(g.name); {
+	case u == nil:
+		return "destroyed"
+	case u.MachineID == "":
+		return "on no machine yet; see \"keelson why " + g.name + "\""
+	case s == nil:
+		return u.CurrentState + " on " + short(u.MachineID)
+	default:
+		return fmt.Sprintf("%s on %s, %s %s", u.CurrentState, short(u.MachineID), s.ActiveState, s.SubState)
+	}
+}
+
+func (p *progress) clear(w io.Writer) {
+	if p.width > 0 {
+		io.WriteString(w, "\r"+strings.Repeat(" ", p.width)+"\r")
+		p.width = 0
+	}
+}
