@@ -1,0 +1,84 @@
+package fleetapi
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/keelson/keelson/core/registry"
+	"github.com/keelson/keelson/core/sched"
+)
+
+// picture is the scheduler's view of the model, made when it is first asked for and from
+// then on kept up by what changes. Nobody decides by it: it explains.
+type picture struct {
+	state    *sched.State
+	units    map[string]bool // that have changed since
+	machines map[string]bool
+}
+
+// changed notes what the picture has to look at again.
+func (p *picture) changed(c registry.Change) {
+	if p.state == nil {
+		return
+	}
+	if c.All {
+		p.state = nil
+		return
+	}
+	for _, name := range c.Units {
+		p.units[name] = true
+	}
+	for _, id := range c.Machines {
+		p.machines[id] = true
+	}
+}
+
+// get gives the picture as the model is now. Whoever wants to try something out clones it.
+func (p *picture) get(model *registry.Model) *sched.State {
+	if p.state == nil {
+		p.state = sched.New(sched.Options{})
+		p.units, p.machines = make(map[string]bool), make(map[string]bool)
+		for _, m := range model.Machines() {
+			p.machines[m.ID] = true
+		}
+		for _, name := range model.Names() {
+			p.units[name] = true
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(p.machines)) {
+		setMachine(p.state, id, model.Machine(id))
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.units)) {
+		setUnit(p.state, name, model.Unit(name))
+	}
+	clear(p.machines)
+	clear(p.units)
+	return p.state
+}
+
+func setMachine(s *sched.State, id string, m *registry.Machine) {
+	if m == nil || !m.Alive {
+		s.RemoveMachine(id)
+		return
+	}
+	s.SetMachine(schedMachine(m))
+}
+
+func schedMachine(m *registry.Machine) sched.Machine {
+	return sched.Machine{
+		ID: m.ID, Metadata: m.Effective(), Capacity: m.Capacity,
+		Cordoned: m.Cordon != "", Draining: m.Cordon == registry.Draining,
+	}
+}
+
+func setUnit(s *sched.State, name string, u *registry.Unit) {
+	if u == nil || u.Place == nil {
+		s.RemoveUnit(name)
+		return
+	}
+	s.SetUnit(schedUnit(u))
+}
+
+func schedUnit(u *registry.Unit) sched.Unit {
+	return sched.Unit{Name: u.Name, Place: u.Place, State: u.Desired, Machine: u.Target, Held: u.Claim, Move: u.Move}
+}
