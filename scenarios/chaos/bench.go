@@ -29,6 +29,7 @@ type bench struct {
 	held      map[string]bool          // reboot locks that clients surely hold
 	swapped   map[string]time.Duration // when a key was last changed by compare-and-swap
 	proxies   []*sim.Machine           // that some clients ask instead of members
+	workers   []*sim.Machine           // that run units and are no members
 }
 
 func newBench(r *run) *bench {
@@ -51,7 +52,7 @@ func (b *bench) start() {
 	for _, w := range b.loads {
 		for i := range b.clients {
 			c := &caller{bench: b, id: b.nextID(), at: i, endpoints: b.founders()}
-			if w.open != nil || w.watches && i%2 == 1 && b.proxies != nil {
+			if w.Name == proxiesLoad || w.watches && i%2 == 1 && b.proxies != nil {
 				c.endpoints = nil
 				for _, m := range b.proxies {
 					c.endpoints = append(c.endpoints, m.URL())

@@ -48,6 +48,7 @@ type settings struct {
 	disk     sim.DiskConfig
 	restart  time.Duration
 	node     func(*sim.Machine, *node.Config)
+	fleet    *fleetOf      // nil: machines run no units
 	clients  int           // per workload
 	patience time.Duration // of a client, for one answer
 }
@@ -86,12 +87,13 @@ func (c Config) settle() (*settings, error) {
 	if err := s.chooseFamilies(); err != nil {
 		return nil, err
 	}
+	s.drawFleet()
 	if !s.HasPlan {
 		from := 3 * time.Second // let there be a leader first
 		if s.forms() {
 			from = 0
 		}
-		s.Plan = fault.Draw(c.Seed, fault.Shape{Machines: s.names, From: from, Until: s.Duration}, s.families)
+		s.Plan = s.plan(fault.Shape{Machines: s.names, From: from, Until: s.Duration})
 	}
 	if err := s.Plan.Check(); err != nil {
 		return nil, err
@@ -137,7 +139,7 @@ func (s *settings) chooseWorkloads() error {
 	if s.Workloads == nil {
 		r := purpose(s.Seed, "workloads")
 		for _, w := range all {
-			if r.IntN(2) == 0 && (w.Name != "bulk" || r.IntN(2) == 0) {
+			if r.IntN(2) == 0 && w.Name != unitsLoad && (w.Name != "bulk" || r.IntN(2) == 0) {
 				s.Workloads = append(s.Workloads, w.Name)
 			}
 		}

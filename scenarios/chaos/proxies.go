@@ -10,6 +10,9 @@ import (
 	"github.com/keelson/keelson/sim/check"
 )
 
+// proxiesLoad is the name of the workload whose clients know no member.
+const proxiesLoad = "proxies"
+
 // openProxies adds one or two machines that are no members. Each passes requests on
 // and keeps a copy of the keys that workloads use.
 func openProxies(b *bench) {

@@ -59,6 +59,7 @@ type run struct {
 	always *check.Always
 	rec    *linearizability.Recorder
 	bench  *bench
+	units  *check.Units // nil: machines run no units
 	peace  time.Duration
 	report *linearizability.Report
 }
@@ -81,10 +82,14 @@ func Run(c Config) (*Verdict, error) {
 }
 
 func (r *run) open() {
-	r.c = sim.NewCluster(r.Seed, r.Machines, sim.ClusterOptions{
+	o := sim.ClusterOptions{
 		Options: sim.Options{Link: r.link, Disk: r.disk, Trace: r.Trace, Log: r.Log, LogLevel: r.LogLevel, NoRare: r.NoRare, TraceRing: 2048},
 		Restart: r.restart, Config: r.node, Off: r.forms(),
-	})
+	}
+	if r.fleet != nil {
+		o.Units = r.fleet.config
+	}
+	r.c = sim.NewCluster(r.Seed, r.Machines, o)
 	if r.forms() {
 		late := purpose(r.Seed, "power on")
 		for _, m := range r.c.Machines() {
@@ -113,6 +118,9 @@ func (r *run) open() {
 		},
 		FlightMax: r.link.Buffer,
 	})
+	if r.fleet != nil {
+		r.units = check.WatchUnits(r.c, check.UnitsOptions{TTL: r.fleet.ttl})
+	}
 	r.bench = newBench(r)
 }
 
@@ -147,6 +155,9 @@ func (r *run) calm() {
 	if !check.Answered(r.c, bounds, r.bench.working) {
 		return
 	}
+	if !r.settle(bounds) {
+		return
+	}
 	if !check.Expired(r.c, bounds, r.core, r.bench.ttlMost) || !check.Equal(r.c, bounds, r.core, len(r.faults.Flipped) > 0) || !check.Synced(r.c) {
 		return
 	}
@@ -171,7 +182,7 @@ func (r *run) endRemoved() {
 // at a member for the leader: with many of them some request always waits, none long.
 func (r *run) endStrangers() {
 	for _, m := range r.c.Machines() {
-		if r.c.MemberOf(m) == 0 && !slices.Contains(r.bench.proxies, m) {
+		if r.c.MemberOf(m) == 0 && !slices.Contains(r.bench.proxies, m) && !slices.Contains(r.bench.workers, m) {
 			m.SetRestart(-1)
 			m.Kill()
 		}

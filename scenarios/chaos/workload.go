@@ -39,7 +39,8 @@ func Workloads() []Workload {
 		{"locks", "machines that take and release the reboot lock", false, locks, nil},
 		{"bulk", "large values, which fill queues and buffers", false, bulk, nil}, // drawn half as often: it is slow
 		{"access", "administrators who give and take rights, and users who try what they can", false, accesses, nil},
-		{"proxies", "clients of machines that are no members, whose copies of the keys are held to what the members have", false, proxies, openProxies},
+		{proxiesLoad, "clients of machines that are no members, whose copies of the keys are held to what the members have", false, proxies, openProxies},
+		{unitsLoad, "units that are submitted, started, stopped, replaced and destroyed", false, units, openUnits}, // drawn half as often
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keelson/keelson/core/node"
+	"github.com/keelson/keelson/core/registry"
 	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/sim"
 )
@@ -156,7 +158,8 @@ func behind(c *sim.Cluster, core Core) string {
 	return ""
 }
 
-// Expired waits until no node holds a key with a TTL. Most is the longest TTL that was
+// Expired waits until no node holds a key with a TTL, but for the leases of those who run
+// units, which are renewed for as long as they do. Most is the longest TTL that was
 // given. A machine that was slow may still have requests to carry out that nobody waits
 // for any more, so the time counts from the last key that got a TTL; for b.Answer at most.
 func Expired(c *sim.Cluster, b Bounds, core Core, most time.Duration) bool {
@@ -175,7 +178,7 @@ func Expired(c *sim.Cluster, b Bounds, core Core, most time.Duration) bool {
 				last = c.Now()
 			}
 			seen[m] = n.View().Index()
-			if _, has := n.Store().NextDeadline(); has {
+			if holdsTTL(m, n) {
 				held = m.Name()
 			}
 		}
@@ -192,8 +195,22 @@ func Expired(c *sim.Cluster, b Bounds, core Core, most time.Duration) bool {
 
 // gaveTTL says whether a key got a TTL after an index.
 func gaveTTL(v *store.View, after store.Index) bool {
-	return slices.ContainsFunc(v.Events(after+1), func(e *store.Event) bool { return e.Node.Expires != 0 })
+	return slices.ContainsFunc(v.Events(after+1), func(e *store.Event) bool { return e.Node.Expires != 0 && !leased(e.Node) })
 }
+
+// holdsTTL says whether a node holds a key with a TTL.
+func holdsTTL(m *sim.Machine, n *node.Node) bool {
+	_, has := n.Store().NextDeadline()
+	if !has || !sim.RunsUnits(m) {
+		return has
+	}
+	has = false
+	n.View().Whole("/", func(k *store.Node) { has = has || k.Expires != 0 && !leased(k) })
+	return has
+}
+
+// leased says that a key is one of the registry's.
+func leased(n *store.Node) bool { return store.Within(n.Key, registry.DefaultPrefix) }
 
 // wait steps until cond holds, asking ten times in a virtual second.
 func wait(c *sim.Cluster, d time.Duration, cond func() bool) bool {

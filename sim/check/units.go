@@ -22,7 +22,8 @@ const (
 	Placement = "placement"       // a decision that breaks what units and machines ask for
 	Overlap   = "overlap"         // a singleton runs twice, or is let go of while it runs
 	Stopped   = "healthy unit stopped"
-	Strays    = "strays" // what runs, lies there or is said is not what was decided
+	UnitsAPI  = "units api" // what was acknowledged is not what is seen
+	Strays    = "strays"    // what runs, lies there or is said is not what was decided
 )
 
 // UnitsOptions says what WatchUnits holds a cluster to.
