@@ -39,6 +39,7 @@ func (r *reading) finish() error {
 	}
 	r.Daemon.Bootstrap.PeerURLs = r.advertisePeer
 	r.Daemon.Node.ClientURLs = r.advertiseClient
+	r.finishUnits()
 	r.apply()
 	return nil
 }

@@ -34,6 +34,8 @@ type Serve struct {
 	PeerTLS   TLS
 	TLSDir    string // where the authority is, on the machine that has it
 
+	Units Units
+
 	CORS     []string // origins that may ask from a browser; * is all
 	Insecure bool
 	LogLevel string
@@ -72,6 +74,8 @@ type reading struct {
 	source Source
 	// given has the flag or variable by which each option was given.
 	given map[string]string
+	// fromFile has, for each variable whose value is from a file, where it is there.
+	fromFile map[string]string
 	// The addresses of the oldest flags, host:port.
 	addr, bindAddr, peerAddr, peerBindAddr string
 	advertiseClient, advertisePeer         []string
@@ -83,12 +87,15 @@ type reading struct {
 
 // Parse reads the options. An error names the flag or variable and its value.
 func Parse(s Source) (*Serve, error) {
-	r := &reading{source: s, given: make(map[string]string)}
+	r := &reading{source: s, given: make(map[string]string), fromFile: make(map[string]string)}
 	flags, err := commandLine(s.Args)
 	if err != nil {
 		return nil, err
 	}
 	env := environment(s.Environ)
+	if err := r.readFleetConfig(flags, env); err != nil {
+		return nil, err
+	}
 	for i := range table {
 		if err := r.take(&table[i], flags, env); err != nil {
 			return nil, err
@@ -141,10 +148,14 @@ func (r *reading) take(o *option, flags, env map[string]string) error {
 	source := "--" + o.name
 	variable := o.variable()
 	switch {
+	case given && r.fromFile[variable] != "":
 	case given && env[variable] != "":
 		r.remark("%s is ignored: --%s is given", variable, o.name)
 	case !given && env[variable] != "":
 		value, given, source = env[variable], true, variable
+		if at := r.fromFile[variable]; at != "" {
+			source = at
+		}
 	}
 	if !given {
 		if value = o.def; value == "" {
@@ -173,7 +184,7 @@ func (r *reading) remark(format string, args ...any) {
 func unknown(env map[string]string) (remarks []string) {
 	for name := range env {
 		known := slices.ContainsFunc(table, func(o option) bool { return o.variable() == name })
-		if !known && (strings.HasPrefix(name, "ETCD_") || strings.HasPrefix(name, "KEELSON_")) {
+		if !known && (strings.HasPrefix(name, "ETCD_") || strings.HasPrefix(name, "KEELSON_") || strings.HasPrefix(name, "FLEET_")) {
 			remarks = append(remarks, name+" is ignored: no option of that name")
 		}
 	}

@@ -173,7 +173,7 @@ func TestOldAddresses(t *testing.T) {
 	assert.Equal(t, []string{"http://[fd00::1]:7001"}, s.ListenPeer)
 	assert.Nil(t, s.Daemon.Bootstrap.Peers)
 
-	s, err := Parse(Source{Args: []string{"-peers-file", "list"}, ReadFile: func(string) ([]byte, error) { return []byte("a:1\nb:2,\nc:3\n"), nil }})
+	s, err := Parse(Source{Args: []string{"-peers-file", "list"}, ReadFile: oneFile("list", "a:1\nb:2,\nc:3\n")})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"a:1", "b:2", "c:3"}, s.Daemon.Bootstrap.Peers)
 }

@@ -43,7 +43,7 @@ func Reference() string {
 	b.WriteString(`# Configuration of keelson serve
 
 An option is a flag (one dash or two) or a variable of the environment. The flag wins; an empty
-variable is as none. An unknown flag is an error; an unknown variable that begins with ETCD_ or
+variable is as none. An unknown flag is an error; an unknown variable that begins with ETCD_, FLEET_ or
 KEELSON_ is a line in the log. URLs have the form http://host:port or https://host:port; several are joined by commas.
 
 This page is made from the table of options: run ` + "`go test ./cmd/cli/options -run Reference -rewrite`" + ` after a change.

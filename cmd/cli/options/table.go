@@ -17,7 +17,8 @@ import (
 // of the environment. The flag wins; an empty variable is none.
 type option struct {
 	name    string // of the flag, without dashes
-	ours    bool   // the original had no such option
+	ours    bool   // the originals had no such option
+	fleet   bool   // it is one of fleetd's
 	def     string // what is set where nothing is said
 	derive  string // what the default is made from, where def cannot say it
 	kind    string // what the value is, for help; "" for a switch
@@ -29,8 +30,11 @@ type option struct {
 // variable is the option's name in the environment.
 func (o *option) variable() string {
 	prefix := "ETCD_"
-	if o.ours {
+	switch {
+	case o.ours:
 		prefix = "KEELSON_"
+	case o.fleet:
+		prefix = "FLEET_"
 	}
 	return prefix + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
 }
@@ -63,6 +67,7 @@ var sections = []section{
 	{"Proxy", proxyOptions},
 	{"Access", accessOptions},
 	{"TLS", tlsOptions},
+	{"Units", unitOptions},
 	{"The rest", otherOptions},
 	{"Flags of 0.4", oldOptions},
 }
@@ -304,6 +309,17 @@ var otherOptions = []option{
 		set: func(r *reading, v string) error {
 			b, err := boolean(v)
 			if b {
+				r.LogLevel = "debug"
+			}
+			return err
+		},
+	},
+	{
+		name: "verbosity", fleet: true, def: "0", kind: "N",
+		doc: "Above 0 it is the same as log-level=debug.",
+		set: func(r *reading, v string) error {
+			n, err := strconv.Atoi(v)
+			if err == nil && n > 0 {
 				r.LogLevel = "debug"
 			}
 			return err
