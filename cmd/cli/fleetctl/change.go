@@ -100,22 +100,17 @@ func (c *call) settle(ctx context.Context, goals []goal) error {
 	if err == nil {
 		return nil
 	}
-	var failed *unstarted
+	var failed *client.StartError
 	switch {
 	case errors.Is(err, errTime):
-		failed = &unstarted{w.open[0].name, "it is not yet started"}
+		failed = &client.StartError{Unit: w.open[0].name, Why: "it is not yet started"}
 	case !errors.As(err, &failed):
 		return refuse("Error waiting for systemd unit states, err: %w", plain(err))
 	}
-	why := fmt.Errorf("Failed to find an active unit %s within %v, err: %s", failed.name, max(attempt, c.limit()), failed.why) //nolint:staticcheck // the original's words
+	why := fmt.Errorf("Failed to find an active unit %s within %v, err: %s", failed.Unit, max(attempt, c.limit()), failed.Why) //nolint:staticcheck // the original's words
 	c.warn("Error waiting for units: %v", why)
 	return refuse("Error waiting for systemd unit states, err: %w", why)
 }
-
-// unstarted is a unit that systemd could not start.
-type unstarted struct{ name, why string }
-
-func (e *unstarted) Error() string { return e.name + ": " + e.why }
 
 // settled judges a start by what systemd says: running is good, failed is not, and a unit
 // that has ended is good if it ended well. Where the server does not say how a job ended,
@@ -126,46 +121,15 @@ func (c *call) settled() func(g goal, p *picture) (bool, error) {
 		u, s := p.units[g.name], p.on(g.name)
 		switch {
 		case u == nil:
-			return false, &unstarted{g.name, "it was destroyed meanwhile"}
+			return false, &client.StartError{Unit: g.name, Why: "it was destroyed meanwhile"}
 		case s == nil:
 			return false, nil
 		case s.ActiveState == "inactive" && s.Result == "" && s.LoadState == "loaded":
 			return c.clock.Now()-began >= attempt, nil
 		}
-		return judge(s)
+		return s.Started()
 	}
 }
-
-// judge tells whether a start is over, and whether it went well.
-func judge(s *client.UnitState) (done bool, err error) {
-	bad := func() error {
-		why := fmt.Sprintf("it is %s (%s) on %s", s.ActiveState, s.SubState, short(s.MachineID))
-		if s.LoadState != "loaded" {
-			why = fmt.Sprintf("its file is %s on %s", s.LoadState, short(s.MachineID))
-		}
-		if s.Result != "" && !good(s.Result) {
-			why += ": " + s.Result
-		}
-		return &unstarted{s.Name, why}
-	}
-	switch {
-	case s.LoadState != "" && s.LoadState != "loaded", s.ActiveState == "failed":
-		return false, bad()
-	case s.ActiveState == "active", s.ActiveState == "reloading":
-		return true, nil
-	case s.SubState == "auto-restart":
-		return false, bad()
-	case s.ActiveState == "inactive" && s.Result != "":
-		if good(s.Result) {
-			return true, nil
-		}
-		return false, bad()
-	}
-	return false, nil
-}
-
-// good tells whether a result is that of a job that went well.
-func good(result string) bool { return result == "success" || result == "done" }
 
 // bracketed is how the original shows names: [a b].
 func bracketed(names []string) string { return "[" + strings.Join(names, " ") + "]" }

@@ -56,12 +56,12 @@ func (c *call) dial() error {
 		c.ends = append(c.ends, func() { closer.Close() })
 	}
 	c.clock = d
-	all := client.New(d, c.options(eps))
+	c.all = client.New(d, c.options(eps))
 	if driver == "etcd" {
-		c.cluster = newStore(all, c.text("etcd-key-prefix"))
+		c.cluster = newStore(c.all, c.text("etcd-key-prefix"))
 		return nil
 	}
-	c.cluster = all.Units()
+	c.cluster = c.all.Units()
 	return nil
 }
 
@@ -131,6 +131,9 @@ func (c *call) connection(eps []string) (tool.Connection, error) {
 	return how, nil
 }
 
+// changes waits for changes of the cluster; keys have to be looked at again and again.
+func (c *call) changes() *client.Changes { return c.all.Units().Changes(c.api() != nil) }
+
 // api is the units API with all its pages; nil where the driver is another.
 func (c *call) api() *client.Units {
 	u, _ := c.cluster.(*client.Units)
@@ -176,7 +179,7 @@ func (c *call) place(ctx context.Context, id string, full bool) string {
 	if id == "" {
 		return "-"
 	}
-	s := short(id)
+	s := client.ShortID(id)
 	if full {
 		s = id
 	}
@@ -184,13 +187,4 @@ func (c *call) place(ctx context.Context, id string, full bool) string {
 		s += "/" + ip
 	}
 	return s
-}
-
-// short is how a machine's ID is shown.
-func short(id string) string {
-	const shown = 8
-	if len(id) <= shown {
-		return id
-	}
-	return id[:shown] + "..."
 }

@@ -73,6 +73,7 @@ func verbs() []*verb {
 type call struct {
 	*tool.Tool
 	*line
+	all     *client.Client
 	cluster cluster
 	clock   clock
 	ends    []func()

@@ -47,7 +47,7 @@ func machineColumns(full bool) []column[client.Machine] {
 			if full {
 				return m.ID
 			}
-			return short(m.ID)
+			return client.ShortID(m.ID)
 		}},
 		{"ip", "address", func(m client.Machine) string { return dash(m.PrimaryIP) }},
 		{"metadata", "metadata, by key", func(m client.Machine) string { return dash(pairs(m.Metadata)) }},

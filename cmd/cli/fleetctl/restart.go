@@ -87,7 +87,7 @@ func (c *call) restartGlobal(ctx context.Context, name string) error {
 	}
 	for _, s := range states {
 		if err := c.restartOn(ctx, name, s.MachineID); err != nil {
-			return refuse("Error restarting units: %s on %s: %w", name, short(s.MachineID), err)
+			return refuse("Error restarting units: %s on %s: %w", name, client.ShortID(s.MachineID), err)
 		}
 	}
 	c.triggered("global unit", name, "restart")
@@ -99,7 +99,7 @@ func (c *call) restartOn(ctx context.Context, name, machine string) error {
 	if api := c.api(); api != nil {
 		result, err := api.Restart(ctx, name, machine)
 		switch {
-		case err == nil && good(result):
+		case err == nil && client.GoodResult(result):
 			return nil
 		case err == nil:
 			return fmt.Errorf("systemd says %s", result)

@@ -107,7 +107,7 @@ func (c *call) shell(ctx context.Context, id, command string) error {
 	}
 	ip := c.ip(ctx, id)
 	if ip == "" {
-		return refuse("Unable to proceed: the address of machine %s is not known", short(id))
+		return refuse("Unable to proceed: the address of machine %s is not known", client.ShortID(id))
 	}
 	status, err := c.SSH(ctx, s, c.address(ip), &tool.Process{Args: []string{command}, In: c.In, Out: c.Out, Err: c.Err})
 	if err != nil {
@@ -147,7 +147,7 @@ func (c *call) onMachineTo(ctx context.Context, id, command string, out io.Write
 	}
 	ip := c.ip(ctx, id)
 	if ip == "" {
-		return 0, fmt.Errorf("the address of machine %s is not known", short(id))
+		return 0, fmt.Errorf("the address of machine %s is not known", client.ShortID(id))
 	}
 	return c.SSH(ctx, s, c.address(ip), &tool.Process{Args: []string{command}, Out: out, Err: c.Err})
 }

@@ -12,12 +12,8 @@ import (
 	"github.com/keelson/keelson/core/unit"
 )
 
-// An attempt is how long --block-attempts counts; within one, a server without a stream
-// of events is asked anew after each pollEvery.
-const (
-	attempt   = 2 * time.Second
-	pollEvery = 250 * time.Millisecond
-)
+// attempt is what --block-attempts counts.
+const attempt = 2 * time.Second
 
 // clock is what waiting needs of whoever carries the requests.
 type clock interface {
@@ -54,8 +50,8 @@ var errTime = errors.New("timed out")
 // unless it is 0, is over. What is left is in open then.
 func (w *waiter) wait(ctx context.Context, limit time.Duration) error {
 	began := w.c.clock.Now()
-	changes := &changes{c: w.c}
-	defer changes.close()
+	changes := w.c.changes()
+	defer changes.Close()
 	for {
 		p, err := w.c.look(ctx, w.open)
 		if err != nil {
@@ -72,7 +68,7 @@ func (w *waiter) wait(ctx context.Context, limit time.Duration) error {
 			}
 		}
 		w.c.shown.show(w.c, passed, w.open, p)
-		if err := changes.wait(ctx, left); err != nil {
+		if err := changes.Wait(ctx, left); err != nil {
 			return err
 		}
 	}
@@ -168,57 +164,6 @@ func arrived(g goal, p *picture) (bool, error) {
 	return s != nil && s.Hash == g.hash, nil
 }
 
-// changes wakes whoever waits for something in the cluster to change: by the stream of
-// events, or after a while where the server has none.
-type changes struct {
-	c     *call
-	none  bool // the server has no stream
-	open  *client.UnitEvents
-	since time.Duration // when it was opened
-}
-
-// wait returns after a change, or at a time when it is worth looking again, which is at
-// most d from now.
-func (h *changes) wait(ctx context.Context, d time.Duration) error {
-	api := h.c.api()
-	if api == nil || h.none {
-		return h.c.clock.Sleep(ctx, min(d, pollEvery))
-	}
-	if h.open == nil {
-		return h.subscribe(ctx, api, d)
-	}
-	if _, err := h.open.Next(); err != nil {
-		h.close()
-		if h.c.clock.Now()-h.since < pollEvery { // a server that hangs up is not asked in a tight loop
-			return h.c.clock.Sleep(ctx, min(d, pollEvery))
-		}
-		return ctx.Err()
-	}
-	return nil
-}
-
-// subscribe opens the stream. What changed before it was open has to be looked at.
-func (h *changes) subscribe(ctx context.Context, api *client.Units, d time.Duration) (err error) {
-	h.since = h.c.clock.Now()
-	h.open, err = api.Events(ctx, d)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, client.ErrNoPage):
-		h.none = true
-	}
-	return h.c.clock.Sleep(ctx, min(d, pollEvery))
-}
-
-func (h *changes) close() {
-	if h.open != nil {
-		h.open.Close()
-		h.open = nil
-	}
-}
-
 // progress is the line on a terminal that says what is being waited for.
 type progress struct{ width int }
 
@@ -248,9 +193,9 @@ func situation(g goal, p *picture) string {
 	case u.MachineID == "":
 		return "on no machine yet; see \"keelson why " + g.name + "\""
 	case s == nil:
-		return u.CurrentState + " on " + short(u.MachineID)
+		return u.CurrentState + " on " + client.ShortID(u.MachineID)
 	default:
-		return fmt.Sprintf("%s on %s, %s %s", u.CurrentState, short(u.MachineID), s.ActiveState, s.SubState)
+		return fmt.Sprintf("%s on %s, %s %s", u.CurrentState, client.ShortID(u.MachineID), s.ActiveState, s.SubState)
 	}
 }
 
