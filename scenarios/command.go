@@ -11,6 +11,7 @@ import (
 
 	"github.com/keelson/keelson/cmd/cli/discovery"
 	"github.com/keelson/keelson/cmd/cli/etcdctl"
+	"github.com/keelson/keelson/cmd/cli/fleetctl"
 	"github.com/keelson/keelson/cmd/cli/locksmithctl"
 	"github.com/keelson/keelson/cmd/cli/member"
 	"github.com/keelson/keelson/cmd/cli/snapshot"
@@ -117,6 +118,7 @@ func of(run func(context.Context, *tool.Tool, []string) int) program {
 // tools are the programs that a command line may begin with.
 var tools = map[string]program{
 	"etcdctl":      of(etcdctl.Run),
+	"fleetctl":     of(fleetctl.Run),
 	"locksmithctl": of(locksmithctl.Run),
 	"curl":         curl,
 	"keelson":      keelson,
@@ -143,6 +145,7 @@ func view(p *sim.Proc, doer client.Doer, fs files, endpoints []string, j *job) *
 	env := map[string]string{
 		"ETCDCTL_ENDPOINTS":     strings.Join(endpoints, ","),
 		"LOCKSMITHCTL_ENDPOINT": strings.Join(endpoints, ","),
+		"FLEETCTL_ENDPOINT":     strings.Join(endpoints, ","),
 	}
 	return &tool.Tool{
 		Version:  "simulated",
