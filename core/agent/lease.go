@@ -62,7 +62,7 @@ const tries = 3
 // Waits between tries that failed.
 const (
 	retryMin = 100 * time.Millisecond
-	retryMax = 5 * time.Second
+	retryMax = 2 * time.Second
 )
 
 func (l *lease) ttl() time.Duration { return l.a.cfg.TTL }
