@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,9 +99,10 @@ func GlobalsHere(m Machine, assigned, globals []Unit) []string {
 		all = append(all, tidy(u))
 	}
 	slices.SortStableFunc(all, byName)
-	var names []string
-	for _, g := range admitted(&m, there, all) {
-		names = append(names, g.Name)
+	here, _ := admitted(&m, there, all, conflict)
+	names := make([]string, len(here))
+	for i, g := range here {
+		names[i] = g.Name
 	}
 	return names
 }
@@ -115,19 +117,44 @@ func tidy(u Unit) *Unit {
 
 func byName(a, b *Unit) int { return strings.Compare(a.Name, b.Name) }
 
-// admitted is GlobalsHere of globals sorted by name.
-func admitted(m *Machine, assigned, globals []*Unit) []*Unit {
-	var here []*Unit
+func (u *Unit) self() *Unit { return u }
+
+// admitted is GlobalsHere of globals sorted by name. Barred says that a conflict keeps
+// one away.
+func admitted[T interface{ self() *Unit }](m *Machine, assigned, globals []T, conflict func(a, b T) string) (here []T, barred bool) {
 	for _, g := range globals {
-		if !g.Place.Global || !g.wanted() || unmet(g.Place, m) != "" {
+		if u := g.self(); !u.Place.Global || !u.wanted() || unmet(u.Place, m) != "" {
 			continue
 		}
-		against := func(o *Unit) bool { return conflict(g, o) != "" }
-		if !slices.ContainsFunc(assigned, against) && !slices.ContainsFunc(here, against) {
-			here = append(here, g)
+		against := func(o T) bool { return conflict(g, o) != "" }
+		if slices.ContainsFunc(assigned, against) || slices.ContainsFunc(here, against) {
+			barred = true
+			continue
 		}
+		here = append(here, g)
 	}
-	return here
+	return here, barred
+}
+
+// sameUnit, sameMachine and samePlacement tell whether anything has changed.
+func sameUnit(a, b *Unit) bool {
+	return a.State == b.State && a.Machine == b.Machine && a.Held == b.Held && a.Move == b.Move && samePlacement(a.Place, b.Place)
+}
+
+func sameMachine(a, b *Machine) bool {
+	return a.Cordoned == b.Cordoned && a.Draining == b.Draining && maps.Equal(a.Metadata, b.Metadata) && slices.Equal(a.Capacity, b.Capacity)
+}
+
+func samePlacement(a, b *unit.Placement) bool {
+	return a == b || a.MachineID == b.MachineID && a.Global == b.Global && a.Singleton == b.Singleton && a.Weight == b.Weight &&
+		a.MostFree == b.MostFree && a.Spread == b.Spread && a.MaxPerMachine == b.MaxPerMachine &&
+		slices.Equal(a.Peers, b.Peers) && slices.Equal(a.Conflicts, b.Conflicts) && slices.Equal(a.Replaces, b.Replaces) &&
+		slices.Equal(a.Resources, b.Resources) &&
+		slices.EqualFunc(a.Metadata, b.Metadata, sameCondition) && slices.EqualFunc(a.Prefer, b.Prefer, sameCondition)
+}
+
+func sameCondition(a, b unit.Condition) bool {
+	return a.Key == b.Key && a.Op == b.Op && slices.Equal(a.Values, b.Values)
 }
 
 // plural gives "1 unit", "2 units".

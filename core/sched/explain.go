@@ -1,0 +1,155 @@
+package sched
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Explain says why a unit is where it is, or nowhere.
+func (s *State) Explain(name string) Explanation {
+	s.settle()
+	e := Explanation{Unit: name}
+	u := s.units[name]
+	switch {
+	case u == nil:
+		e.Why = "no such unit"
+		return e
+	case u.Place.Global:
+		s.explainGlobal(u, &e)
+		return e
+	}
+	e.Machine = u.Machine
+	if !u.wanted() {
+		e.Why = "its desired state is " + string(u.State)
+		return e
+	}
+	e.Able, e.Refusals = s.survey([]*item{u})
+	switch to, leaving := s.leaving(u); {
+	case u.at == nil:
+		e.Why = nowhere(e.Able, e.Refusals)
+	case s.expelled(u) != "":
+		e.Why = "it cannot stay on " + short(u.Machine) + ": " + s.expelled(u)
+	case leaving != "":
+		e.Able++
+		e.Why = leaving + ", and stays: " + s.stuckBy(u, to)
+	default:
+		e.Able++
+		e.Why = "it may stay on " + short(u.Machine) + ", and stays: " + plural(e.Able, "machine") + " could run it"
+	}
+	return e
+}
+
+func (s *State) explainGlobal(g *item, e *Explanation) {
+	if !g.wanted() {
+		e.Why = "its desired state is " + string(g.State)
+		return
+	}
+	counts := map[string]int{}
+	for _, h := range s.slotted {
+		switch {
+		case h == nil || !h.alive:
+		case slices.Contains(h.globals, g):
+			e.Able++
+		default:
+			counts[cmp.Or(unmet(g.Place, &h.Machine), clash(g, h))]++
+		}
+	}
+	e.Refusals = ranked(counts)
+	e.Why = "global: it runs on " + plural(e.Able, "machine")
+}
+
+// survey counts the machines that could take a group, without the one it is on, and the
+// reasons of those that cannot.
+func (s *State) survey(group []*item) (able int, refusals []Refusal) {
+	counts := map[string]int{}
+	for _, h := range s.slotted {
+		if h == nil || !h.alive || h == group[0].at {
+			continue
+		}
+		r := s.refusal(group, h)
+		if r == "" && group[0].at == nil && len(s.victims(group[0], h)) > 0 {
+			if s.clear(group[0], h) {
+				s.undo()
+			} else {
+				r = "Replaces: what is there cannot leave"
+			}
+		}
+		if r == "" {
+			able++
+		} else {
+			counts[r]++
+		}
+	}
+	return able, ranked(counts)
+}
+
+// ranked lists reasons, those that rule out most first.
+func ranked(counts map[string]int) []Refusal {
+	var list []Refusal
+	for _, r := range slices.Sorted(maps.Keys(counts)) {
+		list = append(list, Refusal{r, counts[r]})
+	}
+	slices.SortStableFunc(list, func(a, b Refusal) int { return cmp.Compare(b.Machines, a.Machines) })
+	return list
+}
+
+// reasonsMax is how many reasons a line names.
+const reasonsMax = 4
+
+// nowhere says in a line why a unit is on no machine.
+func nowhere(able int, refusals []Refusal) string {
+	if able > 0 {
+		return "not placed yet: " + plural(able, "machine") + " could run it"
+	}
+	tried := 0
+	var parts []string
+	for i, r := range refusals {
+		tried += r.Machines
+		if i < reasonsMax {
+			parts = append(parts, strconv.Itoa(r.Machines)+" "+r.Reason)
+		}
+	}
+	if more := len(refusals) - reasonsMax; more > 0 {
+		parts = append(parts, plural(more, "more reason"))
+	}
+	if tried == 0 {
+		return "no machine qualifies: there is none"
+	}
+	return "no machine qualifies: " + strconv.Itoa(tried) + " tried, " + strings.Join(parts, ", ")
+}
+
+// Stuck tells of the units that should leave their machine and cannot, by name: what a
+// drain or a move that was asked for waits for.
+func (s *State) Stuck() []Stuck {
+	s.settle()
+	var leaving []*item
+	for _, u := range s.items {
+		if _, why := s.leaving(u); why != "" {
+			leaving = append(leaving, u)
+		}
+	}
+	s.sort(leaving)
+	var list []Stuck
+	for _, u := range leaving {
+		to, _ := s.leaving(u)
+		list = append(list, Stuck{u.Name, u.Machine, to, s.stuckBy(u, to)})
+	}
+	return list
+}
+
+// stuckBy says why a unit cannot go where it should, or anywhere.
+func (s *State) stuckBy(u *item, to string) string {
+	group := s.group(u)
+	if to != "" {
+		h := s.hosts[to]
+		if h == nil || !h.alive {
+			return "there is no machine " + short(to)
+		}
+		return cmp.Or(s.hindrance(group, h), "not decided yet")
+	}
+	able, refusals := s.survey(group)
+	return nowhere(able, refusals)
+}

@@ -1,0 +1,106 @@
+package sched
+
+import (
+	"slices"
+	"strconv"
+)
+
+// Rebalance decides on moves that even out the load of the machines, and takes them for
+// done: at most budget units move, each once, from those with most load to those with
+// least. A unit moves only where the difference becomes smaller, no preference is lost and
+// its family stays as spread; with it go those that have to be where it is. Singletons
+// that are held stay. On a Clone it is a preview.
+func (s *State) Rebalance(budget int) []Decision {
+	s.settle()
+	moved := map[*item]bool{}
+	for budget > 0 {
+		group, h := s.easing(budget, moved)
+		if h == nil {
+			break
+		}
+		budget -= len(group)
+		for _, u := range group {
+			moved[u] = true
+		}
+		s.take(group, h, "evens out: from a load of "+strconv.Itoa(group[0].at.load)+" to one of "+strconv.Itoa(h.load))
+		s.commit()
+	}
+	return s.decisions()
+}
+
+// easing gives a group and the machine that it should move to, or nil.
+func (s *State) easing(budget int, moved map[*item]bool) ([]*item, *host) {
+	least, any := s.leastOpen()
+	for i := len(s.levels) - 1; any && i >= 0 && s.levels[i].load > least+1; i-- {
+		for _, from := range s.machinesAt(s.levels[i]) {
+			on := slices.Clone(from.on)
+			s.sort(on)
+			for _, u := range on {
+				group := s.group(u)
+				if len(group) > budget || slices.ContainsFunc(group, func(g *item) bool { return moved[g] || g.Held != "" || g.Move != "" }) {
+					continue
+				}
+				if h := s.elsewhere(group); h != nil && s.eases(group, from, h) {
+					return group, h
+				}
+			}
+		}
+	}
+	return nil, nil
+}
+
+// leastOpen gives the smallest load of a machine that takes something new.
+func (s *State) leastOpen() (load int, any bool) {
+	for _, l := range s.levels {
+		if intersect(l.set, s.open) {
+			return l.load, true
+		}
+	}
+	return 0, false
+}
+
+// machinesAt gives the machines of a level by ID.
+func (s *State) machinesAt(l *level) []*host {
+	ids := make([]string, 0, l.n)
+	l.set.each(func(at int32) { ids = append(ids, s.slotted[at].ID) })
+	slices.Sort(ids)
+	list := make([]*host, len(ids))
+	for i, id := range ids {
+		list[i] = s.hosts[id]
+	}
+	return list
+}
+
+// eases reports whether moving a group makes the load of two machines more even, and
+// costs none of them a wish.
+func (s *State) eases(group []*item, from, to *host) bool {
+	weight := 0
+	for _, u := range group {
+		weight += u.weight
+		if liked(u, to) < liked(u, from) || !s.asSpread(u, from, to) || u.Place.MostFree && room(u, to) <= room(u, from) {
+			return false
+		}
+	}
+	return to.load+weight < from.load
+}
+
+// liked is how many preferences of u a machine meets.
+func liked(u *item, h *host) int {
+	n := 0
+	for _, f := range u.prefer {
+		if f.fits.has(h.slot) {
+			n++
+		}
+	}
+	return n
+}
+
+// asSpread reports whether the family of u is not less spread after a move.
+func (s *State) asSpread(u *item, from, to *host) bool {
+	key := u.Place.Spread
+	if key == "" || from.Metadata[key] == to.Metadata[key] {
+		return true
+	}
+	counts := s.crowd(u.kin, key)
+	return counts[to.Metadata[key]] < counts[from.Metadata[key]]
+}
