@@ -223,6 +223,9 @@ func (m *Model) State(name, machine string) *UnitState {
 	return m.states.rows[name][machine]
 }
 
+// Said is what a machine, alive or not, has said about a unit, or nil.
+func (m *Model) Said(name, machine string) *UnitState { return m.states.rows[name][machine] }
+
 // StatesOf lists what a machine says about units, sorted by name, also one that is not
 // alive any more.
 func (m *Model) StatesOf(machine string) (all []*UnitState) {
@@ -247,6 +250,9 @@ func (m *Model) ClaimedBy(machine string) []string { return m.claims.of(machine)
 
 // Assigned lists the machines that are told to have a unit, sorted; "" stands for all.
 func (m *Model) Assigned(name string) []string { return m.assigned.columns(name) }
+
+// AssignedNames lists the units that some machine is told to have, sorted.
+func (m *Model) AssignedNames() []string { return slices.Sorted(maps.Keys(m.assigned.rows)) }
 
 // AssignedTo lists the names of the units that a machine is told to have, sorted; "" gives
 // the global ones.
@@ -307,6 +313,7 @@ func (m *Model) Contents(h unit.Hash) *unit.File {
 // Left is a key that nobody needs any more.
 type Left struct {
 	Key   string
+	Value string
 	Index store.Index // modified
 }
 
@@ -327,7 +334,7 @@ func (m *Model) Leftovers(name string) (left []Left) {
 		{m.keys.Move(name), j.move},
 	} {
 		if l.leaf.there() {
-			left = append(left, Left{l.key, l.leaf.modified})
+			left = append(left, Left{l.key, l.leaf.value, l.leaf.modified})
 		}
 	}
 	return left
