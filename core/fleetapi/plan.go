@@ -160,7 +160,11 @@ func (c *call) rebalance() {
 	c.fresh(func() {
 		picture := c.s.picture.get(c.s.model).Clone()
 		picture.Plan() // what is under way anyhow
-		decisions := picture.Rebalance(body.Budget)
+		budget := body.Budget
+		if budget == 0 { // no bound
+			budget = len(c.s.model.Names())
+		}
+		decisions := picture.Rebalance(budget)
 		t := movesText{Moves: showMoves(decisions)}
 		if body.DryRun {
 			c.show(t)

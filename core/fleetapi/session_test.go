@@ -42,13 +42,16 @@ func TestCapturedSession(t *testing.T) {
 
 func TestHeaders(t *testing.T) {
 	w := newWorld(t, 1, 1, fleetapi.Options{})
+	for _, name := range []string{"x", "y"} {
+		w.is(t, "PUT /fleet/v1/units/"+name+".service "+sleep, "201")
+	}
 	for line, body := range map[string]bool{
-		"GET /fleet/v1/units":                    true,
-		"GET /fleet/v1/none":                     true,
-		"PUT /fleet/v1/units/x.service " + sleep: false,
-		"DELETE /fleet/v1/units/x.service":       false,
-		"HEAD /fleet/v1/units":                   true,
-		"GET /fleet/v1/discovery":                true,
+		"GET /fleet/v1/units": true,
+		"GET /fleet/v1/none":  true,
+		`PUT /fleet/v1/units/x.service {"desiredState":"loaded"}`: false,
+		"DELETE /fleet/v1/units/x.service":                        false,
+		"HEAD /fleet/v1/units":                                    true,
+		"GET /fleet/v1/discovery":                                 true,
 	} {
 		r := w.ask(0, line)
 		assert.Equal(t, "fleetd/1.0.0", r.header("Server"), line)
