@@ -51,6 +51,7 @@ func (r *runner) configure(m *sim.Machine, s *script.Start) {
 		return
 	}
 	serve.Daemon.Mirror = []string{"/"} // of a proxy, so that there are mirrors to look at
+	serve.Daemon.Fleet = r.fleetOf(m, &serve.Units)
 	r.cluster.Configure(m, serve.Daemon)
 }
 

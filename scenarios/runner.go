@@ -96,6 +96,7 @@ type runner struct {
 	rotten  map[env.NodeID]bool // machines whose disks were damaged
 	count   int                 // of commands, to name their coroutines
 	units   *check.Units        // nil: machines run no units
+	ttl     time.Duration       // of machines that run units; 0 is the default
 	starts  map[string]int      // of units, by name
 }
 

@@ -1,10 +1,12 @@
 package scenarios
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"time"
 
+	"github.com/keelson/keelson/cmd/cli/options"
 	"github.com/keelson/keelson/core/bootstrap"
 	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/fleet"
@@ -25,13 +27,32 @@ func (r *runner) runsUnits(o map[string]string) func(*sim.Machine) *fleet.Config
 	if o["units"] != "on" {
 		return nil
 	}
-	ttl, _ := time.ParseDuration(o["ttl"]) // checked by the parser; "" is the default
+	r.ttl, _ = time.ParseDuration(o["ttl"]) // checked by the parser; "" is the default
 	for name, text := range library {
 		r.shared[name] = []byte(text)
 	}
 	return func(m *sim.Machine) *fleet.Config {
-		return &fleet.Config{TTL: ttl, Metadata: metadataOf(m), Engine: true}
+		return &fleet.Config{TTL: r.ttl, Metadata: metadataOf(m), Engine: true}
 	}
+}
+
+// fleetOf is what a machine is told about units by flags; nil where machines run none. Its
+// ID is read from a file only if one is named.
+func (r *runner) fleetOf(m *sim.Machine, o *options.Units) *fleet.Config {
+	if r.units == nil || o.Manager == options.UnitsOff {
+		return nil
+	}
+	f := o.Fleet
+	f.TTL, f.Engine, f.NoAgent = cmp.Or(f.TTL, r.ttl), true, o.Manager == options.UnitsAPI
+	if f.Metadata == nil {
+		f.Metadata = metadataOf(m)
+	}
+	for _, other := range r.cluster.Machines() {
+		if o.MachineIDFile == other.Name()+".machine-id" {
+			f.Machine = other.MachineID()
+		}
+	}
+	return &f
 }
 
 // metadataOf gives machines something to be told apart by: three zones, two kinds of
@@ -49,8 +70,7 @@ func (r *runner) watchUnits(o map[string]string) {
 	if o["units"] != "on" {
 		return
 	}
-	ttl, _ := time.ParseDuration(o["ttl"])
-	r.units = check.WatchUnits(r.cluster, check.UnitsOptions{TTL: ttl})
+	r.units = check.WatchUnits(r.cluster, check.UnitsOptions{TTL: r.ttl})
 	r.starts = map[string]int{}
 	r.cluster.OnRan(func(_ *sim.Machine, e systemd.Ran) {
 		if e.On {
