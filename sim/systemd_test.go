@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -82,8 +83,7 @@ func TestAStartInFlightMayHappen(t *testing.T) {
 		m.World().RunFor(100 * time.Microsecond)
 		m.Systemd().Away()
 		m.World().RunFor(time.Second)
-		if err != nil {
-			require.NotErrorIs(t, err, env.ErrUnsent)
+		if err != nil && !errors.Is(err, env.ErrUnsent) {
 			ran[m.Systemd().Runs("b.service")] = true
 		}
 	}
