@@ -60,7 +60,7 @@ var floors = []struct {
 	{"core/sched", "core/invariant core/planted core/unit", "placing is pure: a picture in, a plan out"},
 	{"core/engine", "core/env core/invariant core/planted core/control core/registry core/sched core/store core/unit", "the engine decides and knows no systemd"},
 	{"core/agent", "core/env core/format core/invariant core/planted core/control core/registry core/sched core/store core/unit", "the agent acts on decisions and makes none"},
-	{"core/fleetapi", "core/env core/invariant core/planted core/auth core/control core/gateway core/registry core/retry core/sched core/store core/unit", "the units API is a view of the registry"},
+	{"core/fleetapi", "core/env core/invariant core/planted core/auth core/control core/engine core/gateway core/registry core/retry core/sched core/store core/unit", "the units API is a view of the registry, explained as the engine sees it"},
 	{"core/fleet", "core/env core/invariant core/planted core/agent core/auth core/control core/engine core/fleetapi core/gateway core/registry core/retry core/sched core/store core/unit", "one machine's part in the cluster's units, over any store"},
 	{"sim/systemd", "core/env", "a service manager knows no cluster"},
 	{"sim", "core/... sim/systemd", "the simulator stands beside the real machine and never meets it"},

@@ -19,8 +19,9 @@ type Machine struct {
 	ID      string
 	Version string
 	Env     *env.Env
-	// Restart has systemd restart a unit and tells how the job ended; nil is Env.Systemd.
-	Restart func(name string, done func(env.JobResult, error))
+	// Restart has systemd restart a unit, if it is launched here, and calls done when the
+	// job is over: nil says that it went well.
+	Restart func(name string, done func(error))
 	// Gate judges requests of other machines and clients; nil lets everybody do everything.
 	Gate Gate
 	Keys registry.Keys // of what those who ask must have the right to; only with Gate
@@ -108,9 +109,9 @@ func (s *Server) whereabouts(u *registry.Unit) string {
 func (c *call) here(what, name string) {
 	m := c.s.o.Machine
 	switch {
-	case what == "restart" && (m.Restart != nil || m.Env.Systemd != nil):
-		m.restart(c, name)
-	case m.Env.Journal == nil:
+	case what == "restart" && m.Restart != nil:
+		m.Restart(name, func(err error) { c.restarted(name, err) })
+	case what == "restart" || m.Env.Journal == nil:
 		c.refuse(501, "this machine runs no units")
 	case what == "status":
 		m.status(c, name)
@@ -119,21 +120,14 @@ func (c *call) here(what, name string) {
 	}
 }
 
-func (m *Machine) restart(c *call, name string) {
-	done := func(result env.JobResult, err error) {
-		if err != nil {
-			c.refuse(500, "restart of unit "+name+": "+err.Error())
-			return
-		}
-		c.show(struct {
-			Result env.JobResult `json:"result"`
-		}{result})
-	}
-	if m.Restart != nil {
-		m.Restart(name, done)
+func (c *call) restarted(name string, err error) {
+	if err != nil {
+		c.refuse(409, "restart of unit "+name+": "+err.Error())
 		return
 	}
-	m.Env.Systemd.Job(env.JobRestart, name, done)
+	c.show(struct {
+		Result env.JobResult `json:"result"`
+	}{env.JobDone})
 }
 
 func (m *Machine) status(c *call, name string) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/keelson/keelson/core/engine"
 	"github.com/keelson/keelson/core/registry"
 	"github.com/keelson/keelson/core/sched"
 	"github.com/keelson/keelson/core/store"
@@ -144,8 +145,8 @@ func (s *Server) leaving(m *registry.Machine, state string) movesText {
 		return movesText{}
 	}
 	picture := s.picture.get(s.model).Clone()
-	machine := schedMachine(m)
-	machine.Cordoned, machine.Draining = true, true
+	machine := engine.MachineOf(m)
+	machine.Cordoned, machine.Draining = false, true
 	picture.SetMachine(machine)
 	t := movesText{}
 	for _, d := range picture.Plan() {

@@ -166,14 +166,14 @@ func TestEvents(t *testing.T) {
 	assert.Len(t, r.chunks, chunks)
 }
 
-// machine is one with a journal and a service manager.
+// machine is one with a journal and an agent.
 type machine struct {
-	env.Systemd
-	lines  []string
-	err    error
-	follow env.JournalReceiver
-	query  env.JournalQuery
-	over   bool
+	lines     []string
+	err       error
+	follow    env.JournalReceiver
+	query     env.JournalQuery
+	over      bool
+	restarted []string
 }
 
 func (m *machine) Read(q env.JournalQuery, r env.JournalReceiver) (cancel func()) {
@@ -191,8 +191,9 @@ func (m *machine) Status(name string, done func([]byte, int, error)) {
 	done([]byte("● "+name+"\n"), 3, m.err)
 }
 
-func (m *machine) Job(verb env.JobVerb, name string, done func(env.JobResult, error)) {
-	done(env.JobResult(string(verb)+" "+name), m.err)
+func (m *machine) restart(name string, done func(error)) {
+	m.restarted = append(m.restarted, name)
+	done(m.err)
 }
 
 // web carries requests to machines.
@@ -242,14 +243,14 @@ func withMachines(t *testing.T) (w *world, here, there *machine, n *web) {
 	n = &web{}
 	w = &world{World: controltest.New(1, 1), t: t}
 	e := w.Env()
-	e.Journal, e.Systemd, e.Web = here, here, n
+	e.Journal, e.Web = here, n
 	far := w.Env()
-	far.Journal, far.Systemd = there, there
-	n.to = &fleetapi.Machine{ID: m2, Version: version, Env: far}
+	far.Journal = there
+	n.to = &fleetapi.Machine{ID: m2, Version: version, Env: far, Restart: there.restart}
 	model := registry.Open(w.Members[0], keys, e.Log)
 	w.models = append(w.models, model)
 	w.servers = append(w.servers, fleetapi.New(e, w.Members[0], model, nil, fleetapi.Options{
-		Version: version, Machine: &fleetapi.Machine{ID: m1, Version: version, Env: e},
+		Version: version, Machine: &fleetapi.Machine{ID: m1, Version: version, Env: e, Restart: here.restart},
 	}))
 	w.Run(time.Second, nil)
 	w.machines()
@@ -284,8 +285,10 @@ func TestJournalAndStatus(t *testing.T) {
 	assert.Equal(t, "200 ● there.service", r.line())
 	assert.Equal(t, "3", r.header("X-Keelson-Exit-Status"))
 	assert.Equal(t, "200 ● here.service", w.ask(0, "GET /fleet/v1/units/here.service/status").line())
-	assert.Equal(t, `200 {"result":"restart there.service"}`, w.ask(0, "POST /fleet/v1/units/there.service/restart").line())
-	assert.Equal(t, `200 {"result":"restart here.service"}`, w.ask(0, "POST /fleet/v1/units/here.service/restart").line())
+	w.is(t, "POST /fleet/v1/units/there.service/restart", `200 {"result":"done"}`)
+	w.is(t, "POST /fleet/v1/units/here.service/restart", `200 {"result":"done"}`)
+	assert.Equal(t, []string{"here.service"}, here.restarted)
+	assert.Equal(t, []string{"there.service"}, there.restarted)
 
 	w.is(t, "GET /fleet/v1/units/none.service/journal", problem(404, "unit does not exist"))
 	w.is(t, "GET /fleet/v1/units/idle.service/journal", problem(409, "unit idle.service is on no machine"))
@@ -300,6 +303,7 @@ func TestJournalAndStatus(t *testing.T) {
 
 	there.err = errors.New("no bus")
 	w.is(t, "GET /fleet/v1/units/there.service/status", problem(500, "status of unit there.service: no bus"))
+	w.is(t, "POST /fleet/v1/units/there.service/restart", problem(409, "restart of unit there.service: no bus"))
 	there.lines = nil
 	w.is(t, "GET /fleet/v1/units/there.service/journal", problem(500, "journal: no bus"))
 	n.err = errors.New("refused")

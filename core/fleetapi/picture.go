@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/keelson/keelson/core/engine"
 	"github.com/keelson/keelson/core/registry"
 	"github.com/keelson/keelson/core/sched"
 )
@@ -49,7 +50,7 @@ func (p *picture) get(model *registry.Model) *sched.State {
 		setMachine(p.state, id, model.Machine(id))
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.units)) {
-		setUnit(p.state, name, model.Unit(name))
+		setUnit(p.state, name, model)
 	}
 	clear(p.machines)
 	clear(p.units)
@@ -61,24 +62,15 @@ func setMachine(s *sched.State, id string, m *registry.Machine) {
 		s.RemoveMachine(id)
 		return
 	}
-	s.SetMachine(schedMachine(m))
+	s.SetMachine(engine.MachineOf(m))
 }
 
-func schedMachine(m *registry.Machine) sched.Machine {
-	return sched.Machine{
-		ID: m.ID, Metadata: m.Effective(), Capacity: m.Capacity,
-		Cordoned: m.Cordon != "", Draining: m.Cordon == registry.Draining,
+func setUnit(s *sched.State, name string, model *registry.Model) {
+	if u := model.Unit(name); u != nil {
+		if told, ok := engine.UnitOf(model, u); ok {
+			s.SetUnit(told)
+			return
+		}
 	}
-}
-
-func setUnit(s *sched.State, name string, u *registry.Unit) {
-	if u == nil || u.Place == nil {
-		s.RemoveUnit(name)
-		return
-	}
-	s.SetUnit(schedUnit(u))
-}
-
-func schedUnit(u *registry.Unit) sched.Unit {
-	return sched.Unit{Name: u.Name, Place: u.Place, State: u.Desired, Machine: u.Target, Held: u.Claim, Move: u.Move}
+	s.RemoveUnit(name)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/keelson/keelson/core/engine"
 	"github.com/keelson/keelson/core/sched"
 	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/core/unit"
@@ -92,9 +93,8 @@ func (s *Server) readPlanned(t unitText) (u sched.Unit, err error) {
 
 // settle fills in what a planned unit leaves as it is.
 func (s *Server) settle(u *sched.Unit, picture *sched.State) {
-	have := s.model.Unit(u.Name)
-	if have != nil {
-		was := schedUnit(have)
+	if have := s.model.Unit(u.Name); have != nil {
+		was, _ := engine.UnitOf(s.model, have)
 		was.Machine = picture.Explain(u.Name).Machine
 		if u.Place != nil {
 			was.Place = u.Place
