@@ -33,7 +33,7 @@ Run one with ` + "`keelson sim run FILE`" + `, all of the repository's with ` + 
 ` + "`$ etcdctl …`" + ` knows all machines; ` + "`n2$ etcdctl …`" + ` talks to n2 only. Commands are etcdctl, fleetctl, locksmithctl, some
 verbs of keelson, and ` + "`curl [-i] [-X METHOD] [-d FORM] PATH|URL`" + `. A command on a machine finds the data directory of that machine as
 NAME.etcd (on its disk); other files are shared by all. ` + "`$last`" + ` stands for the last line that the last command printed. Lines of standard error are shown after those of standard output and begin with "! "; a status
-other than 0 is shown last as "[exit 4]". ` + "`$ COMMAND &NAME`" + ` runs beside the scenario; ` + "`read NAME`" + ` shows what it printed since
+other than 0 is shown last as "[exit 4]". ` + "`{1..20}`" + ` in a word stands for so many words, as in a shell. ` + "`$ COMMAND &NAME`" + ` runs beside the scenario; ` + "`read NAME`" + ` shows what it printed since
 the last read. A line of output that would read as a statement is written with "| " before it.
 
 Machines are n1, n2, …, those that machine statements make, leader, follower (the first running machine that does not lead), or all.

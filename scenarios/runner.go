@@ -203,6 +203,8 @@ func (r *runner) do(s *script.Statement) error {
 		return r.manager(d)
 	case *script.Reboot:
 		return r.each(d.Who, func(m *sim.Machine) { m.Reboot(d.For) })
+	case *script.Links:
+		return r.links(d)
 	case *script.Crash:
 		return r.crash(d)
 	case *script.Until:

@@ -119,6 +119,13 @@ func (r *runner) manager(d *script.Manager) error {
 	return nil
 }
 
+func (r *runner) links(d *script.Links) error {
+	c := sim.DefaultLink()
+	c.Loss, c.Latency = d.Loss, max(c.Latency, d.Latency)
+	r.cluster.Net().SetAll(c)
+	return nil
+}
+
 func (r *runner) crash(d *script.Crash) error {
 	m, err := r.machine(d.Who)
 	if err == nil && !m.Systemd().Crash(d.Unit) {

@@ -9,6 +9,7 @@ package script
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -269,8 +270,27 @@ func parseCommand(at, line string) (*Command, error) {
 	if len(words) == 0 {
 		return nil, fmt.Errorf("a command is missing after $")
 	}
-	c.Args = words
+	for _, w := range words {
+		c.Args = append(c.Args, braces(w)...)
+	}
 	return c, nil
+}
+
+// braces expands {FIRST..LAST} as a shell does; a word without is itself.
+func braces(word string) []string {
+	before, rest, ok := strings.Cut(word, "{")
+	inner, after, closed := strings.Cut(rest, "}")
+	first, last, dots := strings.Cut(inner, "..")
+	a, err := strconv.Atoi(first)
+	b, err2 := strconv.Atoi(last)
+	if !ok || !closed || !dots || err != nil || err2 != nil || b < a || b-a > 1000 {
+		return []string{word}
+	}
+	var words []string
+	for i := a; i <= b; i++ {
+		words = append(words, before+strconv.Itoa(i)+after)
+	}
+	return words
 }
 
 func split(line string) ([]string, error) {

@@ -25,6 +25,11 @@ type (
 		Who []string
 		For time.Duration
 	}
+	// Links makes all links bad.
+	Links struct {
+		Loss    float64
+		Latency time.Duration
+	}
 	// Crash ends the main process of a unit.
 	Crash struct{ Unit, Who string }
 )
@@ -44,6 +49,7 @@ func unitVerbs() []Verb {
 		{"unit", "unit NAME [OPTION=VALUE …]", "Put a unit file where commands on all machines find it; values with blanks are quoted. Description and BindsTo go to [Unit], Exec…, Type, Restart and the like to [Service], WantedBy to [Install], all others to [X-Fleet]. Without ExecStart a service sleeps for ever. There are hello.service and web@.service without being asked for.", parseUnitFile},
 		{"systemd", "systemd MACHINE away|back|slow DURATION|failing|sound", "Take a machine's service manager out of the daemon's reach and back, let everything it does take longer, or let half of all writes of unit files fail (sound ends both).", parseManager},
 		{"reboot", "reboot MACHINE… [for DURATION]", "Cut the power, and restore it after 2 s or the duration given.", parseReboot},
+		{"links", "links loss=CHANCE|latency=DURATION …", "Make all links lose so many of their frames, or take so long, until heal.", parseLinks},
 		{"crash", "crash UNIT MACHINE", "End the main process of a unit on a machine.", parseCrash},
 	}
 }
@@ -167,6 +173,33 @@ func parseReboot(args []string) (any, error) {
 	w, err := machines(args)
 	r.Who = w
 	return r, err
+}
+
+func parseLinks(args []string) (any, error) {
+	l := &Links{}
+	for _, a := range args {
+		k, v, _ := strings.Cut(a, "=")
+		switch k {
+		case "loss":
+			f, err := strconv.ParseFloat(v, 64)
+			if err != nil || !(f >= 0 && f < 1) {
+				return nil, fmt.Errorf("%s: want a chance such as 0.3", a)
+			}
+			l.Loss = f
+		case "latency":
+			d, err := duration(v)
+			if err != nil {
+				return nil, err
+			}
+			l.Latency = d
+		default:
+			return nil, fmt.Errorf("%q: want loss= or latency=", a)
+		}
+	}
+	if len(args) == 0 {
+		return nil, fmt.Errorf("want loss= or latency=")
+	}
+	return l, nil
 }
 
 func parseCrash(args []string) (any, error) {
