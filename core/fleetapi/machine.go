@@ -1,7 +1,6 @@
 package fleetapi
 
 import (
-	"encoding/base64"
 	"net/url"
 	"strconv"
 	"strings"
@@ -22,7 +21,8 @@ type Machine struct {
 	// Restart has systemd restart a unit, if it is launched here, and calls done when the
 	// job is over: nil says that it went well.
 	Restart func(name string, done func(error))
-	// Gate judges requests of other machines and clients; nil lets everybody do everything.
+	// Gate judges requests of other machines and clients: that of the API on a member, an
+	// Elsewhere on others. Nil lets everybody do everything.
 	Gate Gate
 	Keys registry.Keys // of what those who ask must have the right to; only with Gate
 }
@@ -247,10 +247,7 @@ func (c *call) there(what, name string, m *registry.Machine) {
 	if what == "restart" {
 		out.Timeout = 0
 	}
-	if c.req.User != "" {
-		proof := base64.StdEncoding.EncodeToString([]byte(c.req.User + ":" + c.req.Password))
-		out.Header = append(out.Header, env.WebHeader{Name: "Authorization", Value: "Basic " + proof})
-	}
+	out.Header = append(out.Header, authorization(c.req)...)
 	c.stop = c.s.env.Web.Do(out, &passage{c: c, machine: m.ID})
 }
 

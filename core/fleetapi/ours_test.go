@@ -311,14 +311,65 @@ func TestJournalAndStatus(t *testing.T) {
 	assert.True(t, strings.HasPrefix(n.sent[0].URL, "http://10.78.0.12:2379/machine/v1/journal?"), n.sent[0].URL)
 }
 
+// servers are members as a machine elsewhere sees them.
+type servers struct {
+	w    *world
+	gone map[string]bool
+}
+
+func (s *servers) Do(req *env.WebRequest, r env.WebReceiver) (cancel func()) {
+	host, rest, _ := strings.Cut(strings.TrimPrefix(req.URL, "http://"), "/")
+	if s.gone[host] {
+		r.End(errors.New("gone"))
+		return func() {}
+	}
+	in := &gateway.Request{Method: req.Method, Path: "/" + rest, Body: req.Body, ContentType: "application/json"}
+	for _, h := range req.Header {
+		if h.Name == "Authorization" {
+			in.User = h.Value
+		}
+	}
+	return s.w.servers[0].Serve(in, &wire{r})
+}
+
+// A machine that is no member asks one whether somebody may see its journals.
+func TestElsewhere(t *testing.T) {
+	w, g := withGate(t)
+	s := &servers{w, map[string]bool{"a": true}}
+	m := &fleetapi.Machine{ID: m1, Env: w.Env(), Version: version, Restart: func(_ string, done func(error)) { done(nil) }}
+	m.Env.Journal = &machine{lines: []string{"one\n"}}
+	m.Gate = &fleetapi.Elsewhere{Web: s, Members: func() []string { return []string{"http://a", "http://b"} }}
+	ask := func(line string) string {
+		req := request(line)
+		req.User, req.Password = "ann", "secret"
+		r := &reader{}
+		m.Serve(req, r)
+		w.Run(time.Second, nil)
+		return r.line()
+	}
+	g.rights = readOnly
+	assert.Equal(t, "200", ask("GET /machine/v1/journal?unit=x.service"))
+	assert.Equal(t, "Basic YW5uOnNlY3JldA==", g.user)
+	assert.Equal(t, problem(401, "Insufficient credentials"), ask("POST /machine/v1/restart?unit=x.service"))
+	g.rights = auth.Everything()
+	assert.Equal(t, `200 {"result":"done"}`, ask("POST /machine/v1/restart?unit=x.service"))
+	s.gone["b"] = true
+	assert.Equal(t, problem(401, "no member of the cluster says whether this is allowed"), ask("GET /machine/v1/journal?unit=x.service"))
+	assert.Equal(t, problem(400, `unit name must contain "."`), ask("GET /machine/v1/journal?unit=x"))
+	assert.Equal(t, problem(404, ""), ask("GET /machine/v1/none"))
+	assert.Equal(t, problem(405, "only POST supported against this resource"), ask("GET /machine/v1/restart"))
+}
+
 // gate allows what its rights do, and counts its changes.
 type gate struct {
 	rights auth.Rights
 	guard  store.Index
-	late   bool // the next request is judged by users and roles that have changed since
+	user   string // who asked last
+	late   bool   // the next request is judged by users and roles that have changed since
 }
 
 func (g *gate) Admit(a *gateway.Admission) (cancel func()) {
+	g.user = a.Request.User
 	guard := g.guard
 	if g.late {
 		guard--
@@ -332,7 +383,7 @@ func (g *gate) Admit(a *gateway.Admission) (cancel func()) {
 	return func() {}
 }
 
-func TestRights(t *testing.T) {
+func withGate(t *testing.T) (*world, *gate) {
 	w := &world{World: controltest.New(1, 1), t: t}
 	e := w.Env()
 	g := &gate{}
@@ -340,14 +391,22 @@ func TestRights(t *testing.T) {
 	w.models = append(w.models, model)
 	w.servers = append(w.servers, fleetapi.New(e, w.Members[0], model, g, fleetapi.Options{Version: version}))
 	w.Run(time.Second, nil)
-	rights := func(read, write string) auth.Rights {
-		s := &auth.State{Enabled: true, Roles: []auth.Role{{Name: "r", Read: []string{read}, Write: []string{write}}}}
-		return s.Of(&auth.User{Roles: []string{"r"}})
-	}
+	return w, g
+}
+
+func rights(read, write string) auth.Rights {
+	s := &auth.State{Enabled: true, Roles: []auth.Role{{Name: "r", Read: []string{read}, Write: []string{write}}}}
+	return s.Of(&auth.User{Roles: []string{"r"}})
+}
+
+var readOnly = rights(registry.DefaultPrefix+"/*", "/other")
+
+func TestRights(t *testing.T) {
+	w, g := withGate(t)
 	denied := problem(401, "Insufficient credentials")
 	g.rights = rights("/other/*", "/other/*")
 	w.is(t, "GET /fleet/v1/units", denied)
-	g.rights = rights(registry.DefaultPrefix+"/*", "/other")
+	g.rights = readOnly
 	w.is(t, "GET /fleet/v1/units", "200 {}")
 	w.is(t, "PUT /fleet/v1/units/x.service "+sleep, denied)
 	w.is(t, `POST /fleet/v1/rebalance {}`, denied)

@@ -49,7 +49,7 @@ func TestHeaders(t *testing.T) {
 		"GET /fleet/v1/units": true,
 		"GET /fleet/v1/none":  true,
 		`PUT /fleet/v1/units/x.service {"desiredState":"loaded"}`: false,
-		"DELETE /fleet/v1/units/x.service":                        false,
+		"DELETE /fleet/v1/units/y.service":                        false,
 		"HEAD /fleet/v1/units":                                    true,
 		"GET /fleet/v1/discovery":                                 true,
 	} {
