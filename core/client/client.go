@@ -348,5 +348,8 @@ func (c *Client) Sync(ctx context.Context) error {
 // ErrNoClientURLs says that the members advertise no address for clients.
 var ErrNoClientURLs = errors.New("client: no endpoints available")
 
+// Now is the time on the Doer's clock.
+func (c *Client) Now() time.Duration { return c.doer.Now() }
+
 // Pause returns after d on the Doer's clock, or with the context's error.
 func (c *Client) Pause(ctx context.Context, d time.Duration) error { return c.doer.Sleep(ctx, d) }

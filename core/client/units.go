@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/keelson/keelson/core/unit"
 )
 
 // unitsBase is where the units API lies.
@@ -34,6 +36,29 @@ type Unit struct {
 	Options      []UnitOption `json:"options,omitempty"`
 	// Why is why it is where it is, or nowhere; only where details were asked for.
 	Why *Explanation `json:"why,omitempty"`
+}
+
+// File is what the unit holds.
+func (u *Unit) File() *unit.File {
+	f := &unit.File{}
+	for _, o := range u.Options {
+		f.Options = append(f.Options, unit.Option{Section: o.Section, Name: o.Name, Value: o.Value})
+	}
+	return f
+}
+
+// UnitOptions is how a file is sent.
+func UnitOptions(f *unit.File) (list []UnitOption) {
+	for _, o := range f.Options {
+		list = append(list, UnitOption{Section: o.Section, Name: o.Name, Value: o.Value})
+	}
+	return list
+}
+
+// Global tells whether the unit is for every machine that may run it.
+func (u *Unit) Global() bool {
+	p, err := u.File().Placement(u.Name)
+	return err == nil && p.Global
 }
 
 // UnitState is what systemd on one machine says about one unit.
@@ -247,12 +272,13 @@ func (u *Units) Uncordon(ctx context.Context, machine string) error {
 func cordonPath(machine string) string { return "/machines/" + url.PathEscape(machine) + "/cordon" }
 
 // Restart has systemd restart a unit, wherever it is or on one machine, and returns when
-// the job is over, with its result; "done" is a good one.
-func (u *Units) Restart(ctx context.Context, name, machine string) (result string, err error) {
+// the job is over, with its result; "done" is a good one. It takes as long as within,
+// unless that is 0.
+func (u *Units) Restart(ctx context.Context, name, machine string, within time.Duration) (result string, err error) {
 	var answer struct {
 		Result string `json:"result"`
 	}
-	err = u.do(ctx, &call{method: "POST", path: unitPath(name) + "/restart", query: onMachine(machine).Encode()}, &answer)
+	err = u.do(ctx, &call{method: "POST", path: unitPath(name) + "/restart", query: onMachine(machine).Encode(), within: within}, &answer)
 	return answer.Result, err
 }
 

@@ -20,7 +20,7 @@ func catVerb() *verb {
 			if u == nil {
 				return refuse("Unit %s not found", name)
 			}
-			f := fileOf(u)
+			f := u.File()
 			if c.json() {
 				return c.printJSON(struct {
 					Name    string              `json:"name"`

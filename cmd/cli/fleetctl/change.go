@@ -37,7 +37,7 @@ func (c *call) raise(ctx context.Context, verb string, state unit.State, targets
 		} else if err := c.cluster.Put(ctx, &client.Unit{Name: t.name, DesiredState: string(state)}); err != nil {
 			return nil, err
 		}
-		if isGlobal(u) {
+		if u.Global() {
 			c.triggered("global unit", t.name, verb)
 			continue
 		}

@@ -68,7 +68,7 @@ func (c *call) createOne(ctx context.Context, t target, state unit.State) (*crea
 	case err != nil:
 		return nil, err
 	}
-	same := f.Equal(fileOf(known))
+	same := f.Equal(known.File())
 	if c.yes("replace") {
 		return c.replace(ctx, known, f, same, state)
 	}
@@ -121,7 +121,7 @@ func (c *call) createNew(ctx context.Context, t target) (*created, error) {
 			return nil, fmt.Errorf("error retrieving Unit(%s) from Registry: %w", name.Template(), err)
 		}
 		if known != nil {
-			return c.put(ctx, t.name, fileOf(known), unit.Inactive)
+			return c.put(ctx, t.name, known.File(), unit.Inactive)
 		}
 	}
 	switch {
@@ -170,11 +170,11 @@ func (c *call) put(ctx context.Context, name string, f *unit.File, state unit.St
 	for _, option := range f.Unknown() {
 		c.warn("WARN Unit %s: unrecognized requirement in [%s] section: %q", name, unit.Section, option)
 	}
-	u := &client.Unit{Name: name, DesiredState: string(state), Options: optionsOf(f)}
+	u := &client.Unit{Name: name, DesiredState: string(state), Options: client.UnitOptions(f)}
 	if err := c.cluster.Put(ctx, u); err != nil {
 		return nil, fmt.Errorf("failed creating unit %s: %w", name, err)
 	}
-	if state == unit.Inactive && !isGlobal(u) {
+	if state == unit.Inactive && !u.Global() {
 		c.tell(event{Unit: name, Event: string(unit.Inactive)}, "Unit %s inactive", name)
 	}
 	return &created{name: name, hash: f.Hash().String(), state: state}, nil

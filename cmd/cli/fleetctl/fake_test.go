@@ -118,7 +118,7 @@ func (f *fleet) put(name, body string) (int, string, map[string]string) {
 		u.CurrentState = "inactive"
 		f.units[name] = &u
 		return 201, "", nil
-	case u.Options != nil && fileOf(&u).Hash() != fileOf(known).Hash():
+	case u.Options != nil && u.File().Hash() != known.File().Hash():
 		known.Options, known.DesiredState = u.Options, u.DesiredState
 		f.pending[name] = true
 		return 201, "", nil
@@ -136,7 +136,7 @@ func (f *fleet) settle() {
 		if u == nil {
 			continue
 		}
-		if isGlobal(u) {
+		if u.Global() {
 			f.states[name] = nil
 			for _, m := range f.machines {
 				f.states[name] = append(f.states[name], f.state(u, m.ID))
@@ -155,7 +155,7 @@ func (f *fleet) place(u *client.Unit) {
 	if u.MachineID == "" {
 		for _, m := range f.machines {
 			taken := slices.ContainsFunc(sorted(f.units), func(n string) bool {
-				p, err := fileOf(u).Placement(u.Name)
+				p, err := u.File().Placement(u.Name)
 				return err == nil && n != u.Name && f.units[n].MachineID == m.ID && slices.ContainsFunc(p.Conflicts, func(c string) bool { return unit.Match(c, n) })
 			})
 			if !taken {
@@ -178,7 +178,7 @@ func (f *fleet) state(u *client.Unit, machine string) client.UnitState {
 			s = b
 		}
 	}
-	s.Name, s.MachineID, s.Hash, s.LoadState = u.Name, machine, fileOf(u).Hash().String(), "loaded"
+	s.Name, s.MachineID, s.Hash, s.LoadState = u.Name, machine, u.File().Hash().String(), "loaded"
 	return s
 }
 

@@ -23,7 +23,7 @@ func journalVerb() *verb {
 				return err
 			case u == nil:
 				return refuse("Unit %s does not exist.", name)
-			case isGlobal(u):
+			case u.Global():
 				return refuse("Unable to retrieve journal of global unit %s.", name)
 			case u.MachineID == "" || unit.State(u.CurrentState) == unit.Inactive:
 				return refuse("Unit %s does not appear to be running.", name)

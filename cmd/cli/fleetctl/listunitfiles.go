@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/keelson/keelson/core/client"
-	"github.com/keelson/keelson/core/unit"
 )
 
 func listUnitFiles() *verb {
@@ -42,24 +41,24 @@ func listUnitFiles() *verb {
 
 func fileColumns(ctx context.Context, c *call) []column[client.Unit] {
 	target := func(u client.Unit) string {
-		if isGlobal(&u) {
+		if u.Global() {
 			return "global"
 		}
 		return c.place(ctx, u.MachineID, c.yes("full"))
 	}
 	return []column[client.Unit]{
 		{"unit", "name", func(u client.Unit) string { return u.Name }},
-		{"hash", "hash of the contents", func(u client.Unit) string { return c.hash(fileOf(&u).Hash().String()) }},
+		{"hash", "hash of the contents", func(u client.Unit) string { return c.hash(u.File().Hash().String()) }},
 		{"dstate", "desired state", func(u client.Unit) string { return dash(u.DesiredState) }},
 		{"state", "current state", func(u client.Unit) string {
-			if isGlobal(&u) {
+			if u.Global() {
 				return "-"
 			}
 			return dash(u.CurrentState)
 		}},
 		{"target", "machine and its address, or global", target},
-		{"desc", "description", func(u client.Unit) string { return dash(fileOf(&u).Description()) }},
-		{"global", "whether it runs on all machines", func(u client.Unit) string { return strconv.FormatBool(isGlobal(&u)) }},
+		{"desc", "description", func(u client.Unit) string { return dash(u.File().Description()) }},
+		{"global", "whether it runs on all machines", func(u client.Unit) string { return strconv.FormatBool(u.Global()) }},
 		{"tmachine", "old name of target", target},
 	}
 }
@@ -79,10 +78,10 @@ type unitJSON struct {
 func described(all []client.Unit) []unitJSON {
 	list := []unitJSON{}
 	for i := range all {
-		u, f := &all[i], fileOf(&all[i])
+		u, f := &all[i], all[i].File()
 		one := unitJSON{
 			Name: u.Name, Hash: f.Hash().String(), DesiredState: u.DesiredState, CurrentState: u.CurrentState,
-			MachineID: u.MachineID, Global: isGlobal(u), Description: f.Description(), Why: u.Why,
+			MachineID: u.MachineID, Global: u.Global(), Description: f.Description(), Why: u.Why,
 		}
 		if one.Global {
 			one.CurrentState = ""
@@ -90,27 +89,4 @@ func described(all []client.Unit) []unitJSON {
 		list = append(list, one)
 	}
 	return list
-}
-
-// fileOf is what a unit holds.
-func fileOf(u *client.Unit) *unit.File {
-	f := &unit.File{}
-	for _, o := range u.Options {
-		f.Options = append(f.Options, unit.Option{Section: o.Section, Name: o.Name, Value: o.Value})
-	}
-	return f
-}
-
-// optionsOf is how a file is sent.
-func optionsOf(f *unit.File) (list []client.UnitOption) {
-	for _, o := range f.Options {
-		list = append(list, client.UnitOption{Section: o.Section, Name: o.Name, Value: o.Value})
-	}
-	return list
-}
-
-// isGlobal tells whether a unit runs on every machine that may run it.
-func isGlobal(u *client.Unit) bool {
-	p, err := fileOf(u).Placement(u.Name)
-	return err == nil && p.Global
 }

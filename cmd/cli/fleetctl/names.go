@@ -83,7 +83,7 @@ func runnable(u *client.Unit) bool { return !unit.Split(u.Name).IsTemplate() }
 
 // placed keeps the units that are on a machine.
 func placed(u *client.Unit) bool {
-	return runnable(u) && (isGlobal(u) || unit.State(u.CurrentState) != unit.Inactive)
+	return runnable(u) && (u.Global() || unit.State(u.CurrentState) != unit.Inactive)
 }
 
 func (c *call) exists(name string) bool {

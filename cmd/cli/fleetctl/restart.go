@@ -43,7 +43,7 @@ func (c *call) restartOne(ctx context.Context, t target) error {
 		return refuse("Error retrieving list of units from repository: %w", plain(err))
 	case u == nil:
 		return creating(unknownUnit(name))
-	case isGlobal(u):
+	case u.Global():
 		return c.restartGlobal(ctx, name)
 	case unit.State(u.CurrentState) == unit.Inactive:
 		c.warn("Unable to restart unit %s in state %s", name, u.CurrentState)
@@ -97,7 +97,7 @@ func (c *call) restartGlobal(ctx context.Context, name string) error {
 // restartOn has systemd on one machine restart a unit.
 func (c *call) restartOn(ctx context.Context, name, machine string) error {
 	if api := c.api(); api != nil {
-		result, err := api.Restart(ctx, name, machine)
+		result, err := api.Restart(ctx, name, machine, 0)
 		switch {
 		case err == nil && client.GoodResult(result):
 			return nil

@@ -94,7 +94,7 @@ func (c *call) machineOf(ctx context.Context, name string) (string, error) {
 	if errors.As(err, &refused) && refused.Status == 400 {
 		return "", nil // it cannot be the name of a unit
 	}
-	if err != nil || u == nil || isGlobal(u) {
+	if err != nil || u == nil || u.Global() {
 		return "", err
 	}
 	return u.MachineID, nil

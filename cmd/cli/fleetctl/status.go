@@ -73,7 +73,7 @@ func (s *statuses) unit(ctx context.Context, t target) error {
 		return refuse("Error retrieving Unit %s: %w", name, plain(err))
 	case u == nil:
 		return refuse("Unit %s does not exist.", name)
-	case isGlobal(u):
+	case u.Global():
 		return s.global(ctx, name)
 	case u.MachineID == "" || unit.State(u.CurrentState) == unit.Inactive:
 		return refuse("Unit %s does not appear to be loaded.", name)

@@ -51,7 +51,7 @@ func (c *call) lower(ctx context.Context, verb string, state unit.State) (names 
 
 // lowerOne tells whether the unit will be waited for.
 func (c *call) lowerOne(ctx context.Context, verb string, u *client.Unit, state unit.State) (bool, error) {
-	global := isGlobal(u)
+	global := u.Global()
 	switch {
 	case global && rank(unit.State(u.DesiredState)) <= rank(state):
 		return false, nil

@@ -135,7 +135,7 @@ func decodeJob(name string, n *client.Node, states []client.UnitState, contents 
 		return nil, err
 	}
 	if f := decodeContents(text); f != nil {
-		u.Options = optionsOf(f)
+		u.Options = client.UnitOptions(f)
 	}
 	value := func(key string) string {
 		if n := keys[key]; n != nil {
@@ -146,7 +146,7 @@ func decodeJob(name string, n *client.Node, states []client.UnitState, contents 
 	if v := value("target-state"); v != "" {
 		u.DesiredState = v
 	}
-	if !isGlobal(&u.Unit) {
+	if !u.Global() {
 		u.MachineID = value("target")
 		u.CurrentState = string(current(&u.Unit, value("job-state"), states))
 	}
@@ -267,7 +267,7 @@ func (s *store) Put(ctx context.Context, u *client.Unit) error {
 	if err != nil {
 		return err
 	}
-	f := fileOf(u)
+	f := u.File()
 	switch {
 	case known == nil && len(u.Options) == 0:
 		return errors.New("unit does not exist and options field empty")

@@ -35,8 +35,17 @@ func ConnectionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "key-file", Usage: "identify to HTTPS servers with this key file"},
 		&cli.StringFlag{Name: "ca-file", Usage: "verify the certificates of HTTPS servers with this file"},
 		&cli.StringFlag{Name: "username", Aliases: []string{"u"}, Usage: "`user:password`, where authentication is on; root only"},
-		&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second, Usage: "how long to wait until a server begins to answer"},
+		&cli.DurationFlag{Name: "timeout", Value: requestMax, Usage: "how long to wait until a server begins to answer"},
 	}
+}
+
+const requestMax = 10 * time.Second
+
+// RequestFlags are ConnectionFlags for commands whose --timeout is something else.
+func RequestFlags() []cli.Flag {
+	list := ConnectionFlags()
+	list[len(list)-1] = &cli.DurationFlag{Name: "request-timeout", Value: requestMax, Usage: "how long to wait until a server begins to answer"}
+	return list
 }
 
 // Dial makes a client of the flags; where one is not given, its environment variable
@@ -50,9 +59,10 @@ func Dial(ctx context.Context, c *cli.Command) (cl *client.Client, end func(), e
 		return t.Getenv(variable)
 	}
 	eps := endpoints(cmp.Or(flag("endpoints", "ETCDCTL_ENDPOINTS"), defaultEndpoints))
+	timeout := cmp.Or(c.Duration("request-timeout"), c.Duration("timeout"))
 	how := Connection{
 		CertFile: flag("cert-file", "ETCDCTL_CERT_FILE"), KeyFile: flag("key-file", "ETCDCTL_KEY_FILE"),
-		CAFile: flag("ca-file", "ETCDCTL_CA_FILE"), DialTimeout: c.Duration("timeout"),
+		CAFile: flag("ca-file", "ETCDCTL_CA_FILE"), DialTimeout: timeout,
 	}
 	if slices.ContainsFunc(eps, func(e string) bool { return strings.HasPrefix(e, "https://") }) {
 		if err := t.UseTLSDir(&how); err != nil {
@@ -69,7 +79,7 @@ func Dial(ctx context.Context, c *cli.Command) (cl *client.Client, end func(), e
 	}
 	user, password, _ := strings.Cut(c.String("username"), ":")
 	return client.New(d, client.Options{
-		Endpoints: eps, Timeout: c.Duration("timeout"), Rounds: 1, User: user, Password: password,
+		Endpoints: eps, Timeout: timeout, Rounds: 1, User: user, Password: password,
 	}), end, nil
 }
 
