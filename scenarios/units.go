@@ -32,7 +32,7 @@ func (r *runner) runsUnits(o map[string]string) func(*sim.Machine) *fleet.Config
 		r.shared[name] = []byte(text)
 	}
 	return func(m *sim.Machine) *fleet.Config {
-		return &fleet.Config{TTL: r.ttl, Metadata: metadataOf(m), Engine: true}
+		return &fleet.Config{TTL: r.ttl, Metadata: metadataOf(m)}
 	}
 }
 
@@ -43,7 +43,7 @@ func (r *runner) fleetOf(m *sim.Machine, o *options.Units) *fleet.Config {
 		return nil
 	}
 	f := o.Fleet
-	f.TTL, f.Engine, f.NoAgent = cmp.Or(f.TTL, r.ttl), true, o.Manager == options.UnitsAPI
+	f.TTL, f.NoAgent = cmp.Or(f.TTL, r.ttl), o.Manager == options.UnitsAPI
 	if f.Metadata == nil {
 		f.Metadata = metadataOf(m)
 	}

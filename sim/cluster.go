@@ -158,7 +158,7 @@ func (c *Cluster) fleet(m *Machine, f *fleet.Config) *fleet.Config {
 	if f == nil && c.opts.Units != nil {
 		f = c.opts.Units(m)
 	}
-	m.fleet = f != nil
+	m.fleet = f != nil && !f.NoAgent
 	if f == nil {
 		return nil
 	}

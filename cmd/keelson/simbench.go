@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"syscall"
 	"time"
@@ -17,7 +18,7 @@ func simBench() *cli.Command {
 	return &cli.Command{
 		Name:  "bench",
 		Usage: "measure the simulator in virtual seconds per second of processor time",
-		Flags: []cli.Flag{&cli.IntFlag{Name: "seeds", Usage: "seeds of the swarm that is measured", Value: 200}},
+		Flags: []cli.Flag{&cli.IntFlag{Name: "seeds", Usage: "seeds of the swarm that is measured", Value: 200}, &cli.IntFlag{Name: "machines", Usage: "machines of the large world", Value: 1000}, &cli.IntFlag{Name: "units", Usage: "units of the large world", Value: 10000}},
 		Action: func(_ context.Context, c *cli.Command) error {
 			out := c.Root().Writer
 			fmt.Fprintln(out, "| what | figure | goal |\n|---|---|---|")
@@ -54,9 +55,31 @@ func simBench() *cli.Command {
 			}
 			perRun := cpu.Seconds() / float64(t.Runs)
 			fmt.Fprintf(out, "| 1,000 seeds of a swarm, %.0f virtual s each | %.0f CPU s | ≤ 200 |\n", t.Virtual.Seconds()/float64(t.Runs), perRun*1000)
-			return nil
+			return benchUnits(out, c.Int("machines"), c.Int("units"))
 		},
 	}
+}
+
+// benchUnits measures a world of many machines with many units: from the first start to
+// a while after the last, in which some machines die and come back.
+func benchUnits(out io.Writer, machines, units int) error {
+	s := &chaos.Scale{Machines: machines, Units: units}
+	var err error
+	cpu := used(func() {
+		for _, step := range []func() error{
+			func() error { return s.Open(1) }, s.Start, func() error { return s.Run(5 * time.Minute) },
+		} {
+			if err == nil {
+				err = step()
+			}
+		}
+	})
+	defer s.Close()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "| %d machines with %d units, started, one in a hundred machines lost and back | %.1f virtual s per CPU s | ≥ 1 |\n", machines, units, s.Virtual().Seconds()/cpu.Seconds())
+	return nil
 }
 
 // small lists the workloads with small values: bulk measures how fast bytes are

@@ -57,7 +57,7 @@ func (f *fleetOf) config(m *sim.Machine) *fleet.Config {
 	}
 	n := int(m.ID())
 	return &fleet.Config{
-		TTL: f.ttl, Reconcile: f.reconcile, Engine: true, DisableEngine: m.Name() == f.idle, NoAgent: m.Name() == f.noAgent,
+		TTL: f.ttl, Reconcile: f.reconcile, DisableEngine: m.Name() == f.idle, NoAgent: m.Name() == f.noAgent,
 		Metadata: map[string]string{"disk": []string{"ssd", "hdd"}[n%2], "zone": []string{"a", "b", "c"}[n%3]},
 	}
 }
