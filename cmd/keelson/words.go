@@ -11,6 +11,7 @@ import (
 	members "github.com/keelson/keelson/cmd/cli/member"
 	"github.com/keelson/keelson/cmd/cli/snapshot"
 	"github.com/keelson/keelson/cmd/cli/tool"
+	"github.com/keelson/keelson/cmd/cli/units"
 	"github.com/keelson/keelson/cmd/cli/waldump"
 )
 
@@ -22,11 +23,15 @@ type word struct {
 }
 
 func words() []word {
-	return []word{
+	list := []word{
 		{"member", "list, add, replace and remove members", members.Run},
 		{"snapshot", "save, restore and check backups", snapshot.Run},
 		{"wal", "look into the log of a member", waldump.Run},
 	}
+	for _, c := range units.Commands() {
+		list = append(list, word{c.Name, c.Usage, units.Run})
+	}
+	return list
 }
 
 // wordNamed gives what runs a command line whose first word is name, nil if there is

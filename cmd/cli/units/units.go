@@ -80,7 +80,7 @@ func with(least, most int, do func(ctx context.Context, s *session) error) cli.A
 }
 
 func usage(c *cli.Command, text string) error {
-	return &tool.Exit{Status: exitFailed, Text: fmt.Sprintf("keelson %s: %s\n", c.Name, text)}
+	return &tool.Exit{Status: exitFailed, Text: fmt.Sprintf("keelson %s: %s\n", c.FullName(), text)}
 }
 
 // told puts an error of the cluster into words.
@@ -93,15 +93,15 @@ func told(c *cli.Command, err error) error {
 		return err
 	case errors.Is(err, client.ErrUnknown):
 		return &tool.Exit{Status: exitUnknown, Err: err, Text: fmt.Sprintf(
-			"keelson %s: outcome unknown: it may have been done, or be done soon: %s\nhint: see \"fleetctl list-unit-files\" before you try again\n", c.Name, strings.TrimSpace(err.Error()))}
+			"keelson %s: outcome unknown: it may have been done, or be done soon: %s\nhint: see \"fleetctl list-unit-files\" before you try again\n", c.FullName(), strings.TrimSpace(err.Error()))}
 	case errors.Is(err, client.ErrNoPage):
 		return usage(c, "the server does not know how: it is the original, or an older keelson")
 	case errors.As(err, &cluster):
-		return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: no server answered\n%s", c.Name, cluster.Detail())}
+		return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: no server answered\n%s", c.FullName(), cluster.Detail())}
 	case errors.As(err, &refused):
-		return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: %s\n", c.Name, refused.Message)}
+		return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: %s\n", c.FullName(), refused.Message)}
 	}
-	return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: %v\n", c.Name, err)}
+	return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: %v\n", c.FullName(), err)}
 }
 
 func (s *session) printJSON(v any) error {
