@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +18,7 @@ import (
 	"github.com/keelson/keelson/core/mirror"
 	"github.com/keelson/keelson/core/node"
 	"github.com/keelson/keelson/core/proxy"
+	"github.com/keelson/keelson/core/registry"
 	"github.com/keelson/keelson/core/retry"
 )
 
@@ -49,6 +51,7 @@ const (
 	admittedFile = "admitted"
 	memberDir    = "member"
 	proxyDir     = "proxy"
+	unitsDir     = "units"
 )
 
 // Daemon is one process. Its methods are called on the loop.
@@ -61,6 +64,9 @@ type Daemon struct {
 	proxy  *proxy.Proxy
 	mirror *mirror.Mirror // of a proxy
 	tokens *discovery.Service
+	units  *fleet.Fleet // this machine's part in running units, or nil
+	source source       // of units, on a member
+	notes  *notes       // of units
 	claims claims
 	heals  heals
 
@@ -73,11 +79,15 @@ type Daemon struct {
 // is to be.
 func Open(cfg Config, e *env.Env) (*Daemon, error) {
 	d := &Daemon{cfg: cfg, env: e}
+	d.source.env = e
 	files, err := e.Disk.Names()
 	if err != nil {
 		return nil, fmt.Errorf("daemon: list the data directory: %w", err)
 	}
 	d.remark(files)
+	if cfg.Fleet != nil {
+		d.notes = readNotes(e.Disk, below(files, unitsDir))
+	}
 	log, proxy := within(files, memberDir), within(files, proxyDir)
 	if log && proxy {
 		return nil, errors.New("invalid datadir. Both member and proxy directories exist. Remove " + proxyDir + " to go on as the member, or " + memberDir + " and " + identityFile + " to go on as the proxy") // the original's words
@@ -126,7 +136,7 @@ func (d *Daemon) remark(files []string) {
 	for _, f := range files {
 		top, _, _ := strings.Cut(f, "/")
 		switch top {
-		case identityFile, admittedFile, healFile, memberDir, proxyDir, forcedDir:
+		case identityFile, admittedFile, healFile, memberDir, proxyDir, forcedDir, unitsDir:
 		default:
 			d.env.Log.Log(env.Warn, "found an unknown file in the data directory; it is left alone", "name", f)
 		}
@@ -223,8 +233,23 @@ func (d *Daemon) open(disk env.Disk) error {
 	d.tokens = discovery.New(n, d.env.Rand, o)
 	d.env.Clock.After(followEvery, func() { d.follow(n) })
 	d.recovered()
-	return nil
+	d.source.attach(n, n.Source())
+	return d.openUnits(fleet.Host{Source: &d.source, Member: true, Lead: d.leads, Gate: &d.source})
 }
+
+// openUnits begins this machine's part in running units, unless it has begun: it goes on
+// while a member is rebuilt.
+func (d *Daemon) openUnits(h fleet.Host) (err error) {
+	if d.cfg.Fleet == nil || d.units != nil {
+		return nil
+	}
+	e := *d.env
+	e.Disk = d.notes
+	d.units, err = fleet.Open(*d.cfg.Fleet, &e, h)
+	return err
+}
+
+func (d *Daemon) leads() bool { return d.node != nil && d.node.Leading() }
 
 // again makes this process the proxy that it was.
 func (d *Daemon) again() error {
@@ -244,11 +269,22 @@ func (d *Daemon) pass(disk env.Disk, to *bootstrap.ProxyTo) error {
 		return err
 	}
 	d.proxy = p
-	if len(d.cfg.Mirror) > 0 {
-		d.mirror, err = mirror.Open(mirror.Config{Prefixes: d.cfg.Mirror, Endpoints: p.Endpoints}, d.env)
+	prefixes := slices.Clone(d.cfg.Mirror)
+	if d.runsUnits() {
+		keys := registry.Keys{Prefix: cmp.Or(d.cfg.Fleet.Prefix, registry.DefaultPrefix)}
+		prefixes = append(prefixes, keys.Worker(d.cfg.Fleet.Machine)...)
 	}
-	return err
+	if len(prefixes) == 0 {
+		return nil
+	}
+	d.mirror, err = mirror.Open(mirror.Config{Prefixes: prefixes, Endpoints: p.Endpoints}, d.env)
+	if err != nil || !d.runsUnits() {
+		return err
+	}
+	return d.openUnits(fleet.Host{Source: d.mirror, Members: p.Endpoints})
 }
+
+func (d *Daemon) runsUnits() bool { return d.cfg.Fleet != nil && !d.cfg.Fleet.NoAgent }
 
 // Receive takes a frame that another node sent.
 func (d *Daemon) Receive(from env.NodeID, frame []byte) {
@@ -262,6 +298,8 @@ func (d *Daemon) Serve(req *gateway.Request, r gateway.Responder) (cancel func()
 	switch {
 	case req.Peer && isClaim(req.Path):
 		return d.claim(req, r)
+	case d.units != nil && d.units.Handles(req):
+		return d.units.Serve(req, r)
 	case d.node != nil && d.tokens.Handles(req):
 		return d.tokens.Serve(req, r)
 	case d.node != nil:
@@ -291,6 +329,9 @@ func (d *Daemon) notYet(req *gateway.Request) *gateway.Reply {
 
 // Flush ends a turn.
 func (d *Daemon) Flush() {
+	if d.units != nil && !d.inert() {
+		d.units.Flush()
+	}
 	switch {
 	case d.inert():
 	case d.proxy != nil:
@@ -347,6 +388,18 @@ func (d *Daemon) rewrite(id *bootstrap.Identity) {
 // Stop ends the process in order and calls done in this or a later turn. The driver
 // keeps calling the daemon until then.
 func (d *Daemon) Stop(done func()) {
+	if u := d.units; u != nil && !d.inert() {
+		u.Stop(func() {
+			if d.units = nil; !d.inert() {
+				d.stop(done)
+			}
+		})
+		return
+	}
+	d.stop(done)
+}
+
+func (d *Daemon) stop(done func()) {
 	ended := func() {
 		d.stopped = true
 		done()
@@ -381,6 +434,9 @@ func (d *Daemon) Member() *node.Node { return d.node }
 
 // Proxy is the proxy that this process is, or nil.
 func (d *Daemon) Proxy() *proxy.Proxy { return d.proxy }
+
+// Units is this machine's part in running units, or nil.
+func (d *Daemon) Units() *fleet.Fleet { return d.units }
 
 // Waiting says what keeps this process from being something, or "".
 func (d *Daemon) Waiting() string {

@@ -88,6 +88,7 @@ func (d *Daemon) broken(err error) {
 		return
 	}
 	if n := d.node; n != nil && d.mendable(err) {
+		d.source.detach()
 		d.node = nil
 		for _, f := range n.Abandon() {
 			d.heals.log = append(d.heals.log, memberDir+"/"+f)

@@ -6,22 +6,6 @@ import (
 	"github.com/keelson/keelson/core/unit"
 )
 
-// Picture is what a plan is made from, as the registry has it now.
-func Picture(m *registry.Model) *sched.State {
-	s := sched.New(sched.Options{})
-	for _, x := range m.Machines() {
-		if x.Alive {
-			s.SetMachine(MachineOf(x))
-		}
-	}
-	for _, u := range m.Units() {
-		if told, ok := UnitOf(m, u); ok {
-			s.SetUnit(told)
-		}
-	}
-	return s
-}
-
 // MachineOf is a machine as the scheduler sees it.
 func MachineOf(x *registry.Machine) sched.Machine {
 	return sched.Machine{

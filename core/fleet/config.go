@@ -25,9 +25,10 @@ type Config struct {
 	Reconcile     time.Duration
 	Page          int  // entries of an API page; registry.DefaultPage
 	LineMax       int  // bytes of a line of a unit file; unit.DefaultLineMax
-	DisableEngine bool // never lead
-	// Engine says that this process may run the engine at all: members do.
-	Engine bool
+	DisableEngine bool // never decide where units run
+	// DrainAtStop has an orderly end of the daemon unload this machine's units, so that
+	// others take them over at once. Otherwise they run on.
+	DrainAtStop bool
 	// NoAgent has the machine run no units and not appear among the machines: it only
 	// answers the API.
 	NoAgent bool

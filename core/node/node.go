@@ -207,6 +207,15 @@ func (n *Node) Do(op *gateway.Operation, r gateway.Responder) (cancel func()) {
 	return n.mux.Do(op, r)
 }
 
+// Admit judges a request to another API of this machine by the users and roles of this one.
+func (n *Node) Admit(a *gateway.Admission) (cancel func()) { return n.mux.Admit(a) }
+
+// Leading tells whether this node leads and has applied all that its log holds.
+func (n *Node) Leading() bool {
+	_, leading := n.replica.Leading()
+	return leading && !n.inert()
+}
+
 // flushPasses bounds how often a turn goes round: what is applied may call for
 // commands, which may be applied at once where one member is alone.
 const flushPasses = 4

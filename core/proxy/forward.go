@@ -90,14 +90,16 @@ func target(req *gateway.Request) string {
 	return path
 }
 
-// watches reports whether the answer may come in pieces for ever.
+// watches reports whether the answer may come in pieces for ever: a watch of keys, a
+// journal that is followed, or the events of units.
 func watches(req *gateway.Request) bool {
 	if req.Method != "GET" {
 		return false
 	}
 	q, _ := url.ParseQuery(req.Query) // what is well formed in it
 	wait, _ := strconv.ParseBool(q.Get("wait"))
-	return wait
+	follow, _ := strconv.ParseBool(q.Get("follow"))
+	return wait || follow || strings.HasSuffix(req.Path, "/events")
 }
 
 // next asks the next member.
