@@ -16,6 +16,7 @@ import (
 	"github.com/keelson/keelson/cmd/cli/member"
 	"github.com/keelson/keelson/cmd/cli/snapshot"
 	"github.com/keelson/keelson/cmd/cli/tool"
+	"github.com/keelson/keelson/cmd/cli/units"
 	"github.com/keelson/keelson/core/client"
 	"github.com/keelson/keelson/scenarios/script"
 	"github.com/keelson/keelson/sim"
@@ -129,6 +130,14 @@ var verbs = map[string]program{
 	"discovery": of(discovery.Run),
 	"member":    of(member.Run),
 	"snapshot":  of(snapshot.Run),
+
+	"cordon":    of(units.Run),
+	"drain":     of(units.Run),
+	"plan":      of(units.Run),
+	"rebalance": of(units.Run),
+	"rollout":   of(units.Run),
+	"uncordon":  of(units.Run),
+	"why":       of(units.Run),
 }
 
 func keelson(p *sim.Proc, t *tool.Tool, args []string) int {
