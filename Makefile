@@ -4,10 +4,10 @@ export CGO_ENABLED = 0
 SEEDS ?= 1000
 FUZZTIME ?= 20s
 
-.PHONY: help build run test lint bench fuzz seeds mutate packages clean
+.PHONY: help build run cluster cluster-down test lint bench fuzz seeds mutate packages clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 build: ## build bin/keelson, one static binary
 	go build -trimpath -ldflags "-s -w" -o bin/keelson ./cmd/keelson
@@ -15,12 +15,19 @@ build: ## build bin/keelson, one static binary
 run: build ## start a cluster of three real processes on this machine (Ctrl-C stops it, data stays in ./data)
 	bin/keelson dev
 
-packages: ## install the Debian packages that the tests compare with (root)
-	@missing=""; for p in etcd-server etcd-client iproute2 curl strace; do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+cluster: packages build ## boot three machines with real systemd on this host, with keelson on them (root)
+	go build -o bin/cluster ./internal/machines/cluster
+	bin/cluster up bin/keelson
+
+cluster-down: ## take these machines away, with every trace
+	go run ./internal/machines/cluster down
+
+packages: ## install the Debian packages that the tests use (root)
+	@missing=""; for p in etcd-server etcd-client iproute2 curl strace systemd-container mmdebstrap util-linux; do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
 
 # Packages that start real processes have the machine to themselves.
-REAL = ./cmd/... ./differential ./e2e
+REAL = ./cmd/... ./differential ./e2e/...
 
 test: packages build lint ## run everything that must pass: lint, tests, seeds, planted bugs of class A
 	go test $$(go list ./... | grep -vE '/(cmd|differential|e2e)(/|$$)')
