@@ -15,6 +15,7 @@ import (
 	"github.com/keelson/keelson/core/client"
 	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/fleet"
+	"github.com/keelson/keelson/core/store"
 )
 
 // fleetRig is a cluster whose machines run units.
@@ -104,4 +105,70 @@ func TestWholePathOfAUnit(t *testing.T) {
 	status, text = r.ask(w, "DELETE", "/fleet/v1/units/hello.service", "")
 	require.Equal(t, 204, status, text)
 	require.True(t, r.await(5*time.Second, func() bool { machine, _ := r.state(w, "hello.service"); return machine == "" }))
+}
+
+// What is decided for one machine wakes that one, and nobody else: neither when a unit is
+// submitted and started, nor when its machine tells of it (S6).
+func TestOneMachineIsWoken(t *testing.T) {
+	r := newFleet(t, 2, 3, 5, fleet.Config{})
+	r.RunFor(10 * time.Second)
+	woken := map[string]int{}
+	chosen := r.Machines()[4]
+	for _, m := range r.Machines()[3:] {
+		mirror := m.Node().(*daemon.Daemon).Mirror()
+		mirror.Follow("/", func(events []*store.Event) {
+			for _, e := range events {
+				if !e.Refresh {
+					woken[m.Name()]++
+				}
+			}
+		})
+	}
+	options := `[{"section":"Service","name":"ExecStart","value":"/bin/sleep 3000"},{"section":"X-Fleet","name":"MachineID","value":"` + chosen.MachineID() + `"}]`
+	status, text := r.ask(r.Machines()[0], "PUT", "/fleet/v1/units/a.service", `{"desiredState":"launched","options":`+options+`}`)
+	require.Equal(t, 201, status, text)
+	r.RunFor(5 * time.Second)
+	machine, active := r.state(r.Machines()[1], "a.service")
+	assert.Equal(t, chosen.MachineID(), machine)
+	assert.Equal(t, "active", active)
+	assert.Equal(t, map[string]int{chosen.Name(): 1}, woken)
+}
+
+// A machine that dies is noticed when its lease runs out, and its units run elsewhere
+// within a second.
+func TestUnitsOfADeadMachineRunElsewhere(t *testing.T) {
+	ttl := 5 * time.Second
+	r := newFleet(t, 3, 3, 3, fleet.Config{TTL: ttl})
+	r.RunFor(5 * time.Second)
+	dead := r.Machines()[5]
+	for _, m := range r.Machines()[:5] {
+		r.ask(r.Machines()[0], "PUT", "/fleet/v1/machines/"+m.MachineID()+"/cordon", `{"state":"cordoned"}`)
+	}
+	for i := range 20 {
+		status, text := r.ask(r.Machines()[0], "PUT", fmt.Sprintf("/fleet/v1/units/u%d.service", i), fmt.Sprintf(helloUnit, "launched"))
+		require.Equal(t, 201, status, text)
+	}
+	on := func(m *Machine) (n int) {
+		for i := range 20 {
+			if machine, active := r.state(r.Machines()[0], fmt.Sprintf("u%d.service", i)); machine == m.MachineID() && active == "active" {
+				n++
+			}
+		}
+		return n
+	}
+	require.True(t, r.await(5*time.Second, func() bool { return on(dead) == 20 }))
+	for _, m := range r.Machines()[:5] {
+		r.ask(r.Machines()[0], "DELETE", "/fleet/v1/machines/"+m.MachineID()+"/cordon", "")
+	}
+	dead.PowerOff()
+	start := r.Now()
+	require.True(t, r.await(ttl+2*time.Second, func() bool {
+		n := 0
+		for _, m := range r.Machines()[:5] {
+			n += on(m)
+		}
+		return n == 20
+	}))
+	t.Log("from power off to all running elsewhere:", r.Now()-start)
+	assert.Less(t, r.Now()-start, ttl+time.Second)
 }
