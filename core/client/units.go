@@ -116,8 +116,9 @@ type Moves struct {
 }
 
 // UnitEvent says what has changed: names of units, of units whose states did, and
-// machines.
+// machines. All says that anything may have.
 type UnitEvent struct {
+	All      bool     `json:"all,omitempty"`
 	Index    uint64   `json:"index"`
 	Machines []string `json:"machines,omitempty"`
 	States   []string `json:"states,omitempty"`
