@@ -153,3 +153,212 @@ func TestIdleEngineWritesOnlyItsLease(t *testing.T) {
 	r.run(time.Minute)
 	assert.LessOrEqual(t, r.Batches()-before, 31)
 }
+
+// A machine that dies costs one entry of the log, however many units it had.
+func TestDeathIsOneEntry(t *testing.T) {
+	r := newRig(t, 1, 3)
+	r.machine("m1", 20*time.Second)
+	r.run(time.Second)
+	for i := range 50 {
+		r.submit(fmt.Sprintf("u%d.service", i), hello, unit.Launched)
+	}
+	r.run(time.Second)
+	r.machine("m2", 0)
+	r.machine("m3", 0)
+	for i := range 50 {
+		name := fmt.Sprintf("u%d.service", i)
+		require.Equal(t, "m1", r.value(keys.Target(name)))
+		r.Commit(store.Command{Op: store.OpSet, Key: keys.State(name, "m1"), Value: registry.EncodeState(&registry.UnitState{MachineID: "m1"})},
+			store.Command{Op: store.OpSet, Key: keys.JobState(name), Value: "m1"})
+	}
+	for r.value(keys.MachineObject("m1")) != "" {
+		r.run(10 * time.Millisecond)
+	}
+	r.run(100 * time.Millisecond)
+	moved := 0
+	for _, c := range r.Last().Commands {
+		if c.Op == store.OpCompareAndSwap && c.Key == keys.Target(c.Key[len(keys.Job("")):len(c.Key)-len("/target")]) {
+			moved++
+		}
+	}
+	assert.Equal(t, 50, moved)
+	assert.Empty(t, r.below(keys.Prefix+"/states"), "what the dead has said is removed")
+	assert.Len(t, r.model.AssignedTo("m2"), 25)
+	assert.Len(t, r.model.AssignedTo("m3"), 25)
+	assert.Empty(t, r.model.AssignedTo("m1"))
+	assert.Empty(t, r.value(keys.JobState("u1.service")))
+}
+
+func TestGlobalUnits(t *testing.T) {
+	r := newRig(t, 1, 1)
+	r.machine("m1", 0)
+	r.submit("g.service", hello+"[X-Fleet]\nGlobal=true\n", unit.Inactive)
+	r.run(time.Second)
+	assert.Nil(t, r.assignment("", "g.service"))
+	r.desire("g.service", unit.Launched)
+	r.run(time.Second)
+	require.NotNil(t, r.assignment("", "g.service"))
+	assert.Empty(t, r.value(keys.Target("g.service")))
+	r.Commit(r.model.Replace(r.model.Unit("g.service"), r.parse(hello), unit.Launched)...)
+	r.run(time.Second)
+	assert.Nil(t, r.assignment("", "g.service"), "it is global no more")
+	assert.NotNil(t, r.assignment("m1", "g.service"))
+}
+
+// A unit whose contents are gone stays where it is, and is told what it was told.
+func TestMissingContentsStopNothing(t *testing.T) {
+	r := newRig(t, 1, 1)
+	r.machine("m1", 0)
+	r.submit("a.service", hello, unit.Launched)
+	r.run(time.Second)
+	r.Commit(store.Command{Op: store.OpDelete, Key: keys.Contents(r.parse(hello).Hash())})
+	r.run(10 * time.Second)
+	require.NotNil(t, r.assignment("m1", "a.service"))
+	assert.Equal(t, hello, r.assignment("m1", "a.service").Raw)
+	r.desire("a.service", unit.Loaded)
+	r.run(time.Second)
+	assert.Equal(t, unit.Loaded, r.assignment("m1", "a.service").State)
+	r.Commit(store.Command{Op: store.OpDelete, Key: keys.MachineObject("m1")})
+	r.machine("m2", 0)
+	r.run(time.Second)
+	assert.Empty(t, r.value(keys.Target("a.service")), "there is nothing that another machine could be told")
+}
+
+func TestMovesAndDrains(t *testing.T) {
+	r := newRig(t, 1, 1)
+	r.machine("m1", 0)
+	r.machine("m2", 0)
+	r.submit("a.service", hello, unit.Launched)
+	r.submit("pinned.service", hello+"[X-Fleet]\nMachineID=m1\n", unit.Launched)
+	r.run(time.Second)
+	a := r.value(keys.Target("a.service"))
+	to := map[string]string{"m1": "m2", "m2": "m1"}[a]
+	r.Commit(store.Command{Op: store.OpSet, Key: keys.Move("a.service"), Value: to}, store.Command{Op: store.OpSet, Key: keys.Move("pinned.service"), Value: "m2"},
+		store.Command{Op: store.OpSet, Key: keys.Move("nobody.service"), Value: "m2"})
+	r.run(time.Second)
+	assert.Equal(t, to, r.value(keys.Target("a.service")))
+	assert.Equal(t, "m1", r.value(keys.Target("pinned.service")))
+	assert.Empty(t, r.below(keys.Prefix+"/moves"), "requests are removed, met or not")
+	assert.Contains(t, fmt.Sprint(r.Lines), "unit not moved")
+	r.Commit(store.Command{Op: store.OpSet, Key: keys.Cordon(to), Value: registry.Draining})
+	r.run(time.Second)
+	assert.Equal(t, a, r.value(keys.Target("a.service")))
+}
+
+// A singleton is placed nowhere else while a living machine may still run it.
+func TestClaimsAreWaitedFor(t *testing.T) {
+	r := newRig(t, 1, 1)
+	r.machine("m1", time.Minute)
+	r.submit("s.service", hello+"[X-Fleet]\nSingleton=true\n", unit.Launched)
+	r.run(time.Second)
+	require.Equal(t, "m1", r.value(keys.Target("s.service")))
+	r.Commit(store.Command{Op: store.OpSet, Key: keys.Claim("s.service"), Value: "m1"})
+	r.machine("m2", 0)
+	r.desire("s.service", unit.Inactive)
+	r.run(time.Second)
+	assert.Empty(t, r.value(keys.Target("s.service")))
+	r.Commit(store.Command{Op: store.OpSet, Key: keys.Cordon("m1"), Value: registry.Cordoned})
+	r.run(time.Second)
+	r.desire("s.service", unit.Launched)
+	r.run(time.Second)
+	assert.Empty(t, r.value(keys.Target("s.service")), "m1 has not let go of it, and takes nothing new")
+	r.run(time.Minute)
+	assert.Equal(t, "m2", r.value(keys.Target("s.service")), "m1 is gone")
+	assert.Empty(t, r.value(keys.Claim("s.service")))
+}
+
+func TestLeaseGoesToTheLeader(t *testing.T) {
+	r := newRig(t, 1, 3)
+	r.run(time.Second)
+	require.True(t, r.engines[0].Deciding())
+	first := r.engines[0].Fence()
+	r.leader = 2
+	r.run(100 * time.Millisecond)
+	assert.False(t, r.engines[0].Deciding())
+	assert.True(t, r.engines[2].Deciding(), "at once")
+	assert.Greater(t, r.engines[2].Fence(), first)
+}
+
+// Where the leader is not to decide, another does after a while.
+func TestSomebodyDecides(t *testing.T) {
+	r := &rig{World: controltest.New(1, 3), t: t}
+	r.model = registry.Open(r.Members[0], keys, r)
+	r.open(0, Config{Disabled: true})
+	r.open(1, Config{})
+	r.open(2, Config{})
+	r.machine("m1", 0)
+	r.submit("a.service", hello, unit.Launched)
+	r.run(5 * time.Second)
+	assert.Empty(t, r.value(keys.EngineLease()))
+	r.run(5 * time.Second)
+	assert.Equal(t, "m1", r.value(keys.Target("a.service")))
+	assert.False(t, r.engines[0].Deciding())
+	stopped := false
+	for _, g := range r.engines[1:] {
+		if g.Deciding() {
+			g.Stop(func() { stopped = true })
+			break
+		}
+	}
+	r.run(time.Second)
+	assert.True(t, stopped)
+	assert.Empty(t, r.value(keys.EngineLease()), "an engine that ends gives the lease up")
+	r.run(10 * time.Second)
+	assert.NotEmpty(t, r.value(keys.EngineLease()))
+}
+
+// An engine of a later version is left in charge, also after it has gone.
+func TestNewerEnginesWin(t *testing.T) {
+	r := newRig(t, 1, 2)
+	r.leader = -1
+	r.Commit(store.Command{Op: store.OpSet, Key: keys.EngineLease(), Value: `{"MachineID":"newer","Version":2}`, HasTTL: true, TTL: 20 * time.Second})
+	r.run(time.Second)
+	r.leader = 0
+	r.run(9 * time.Second)
+	assert.Equal(t, `{"MachineID":"newer","Version":2}`, r.value(keys.EngineLease()))
+	r.run(20 * time.Second)
+	require.True(t, r.engines[0].Deciding(), "it is gone and has left no version behind")
+	r.Commit(store.Command{Op: store.OpSet, Key: keys.EngineLease(), Value: `{"MachineID":"newer","Version":2}`}, store.Command{Op: store.OpSet, Key: keys.EngineVersion(), Value: "2"})
+	r.run(time.Second)
+	assert.False(t, r.engines[0].Deciding())
+	r.Commit(store.Command{Op: store.OpDelete, Key: keys.EngineLease()})
+	r.run(time.Minute)
+	assert.Empty(t, r.value(keys.EngineLease()))
+	assert.Contains(t, fmt.Sprint(r.Lines), "the cluster has had a newer one")
+}
+
+// Targets that an engine of the original wrote are kept, and machines are told of them.
+func TestTakesOverFromTheOriginal(t *testing.T) {
+	r := newRig(t, 1, 1)
+	r.machine("m1", 0)
+	r.machine("m2", 0)
+	r.Commit(r.model.Create("a.service", r.parse(hello), unit.Launched)...)
+	r.Commit(store.Command{Op: store.OpSet, Key: keys.Target("a.service"), Value: "m2"})
+	r.Commit(store.Command{Op: store.OpSet, Key: keys.Prefix + "/job/gone.service/job-state", Value: "m9"})
+	r.Commit(store.Command{Op: store.OpSet, Key: keys.Job("empty.service"), Dir: true})
+	r.run(time.Second)
+	assert.Equal(t, "m2", r.value(keys.Target("a.service")))
+	assert.NotNil(t, r.assignment("m2", "a.service"))
+	r.run(5 * time.Second)
+	for _, key := range r.below(keys.Prefix + "/job") {
+		assert.Contains(t, key, "a.service", "leftovers are removed")
+	}
+}
+
+// One unit of many costs one unit's work.
+func TestAChangeCostsWhatItChanges(t *testing.T) {
+	r := newRig(t, 1, 1)
+	for i := range 20 {
+		r.machine(fmt.Sprintf("m%02d", i), 0)
+	}
+	for i := range 500 {
+		r.submit(fmt.Sprintf("u%d.service", i), hello, unit.Launched)
+	}
+	r.run(5 * time.Second)
+	before := r.Batches()
+	r.desire("u77.service", unit.Loaded)
+	r.run(100 * time.Millisecond)
+	assert.LessOrEqual(t, r.Batches()-before, 3)
+	assert.Equal(t, unit.Loaded, r.model.Unit("u77.service").Desired)
+	assert.Empty(t, r.engines[0].dirty.units)
+}

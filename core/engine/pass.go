@@ -250,28 +250,40 @@ func (p *plan) hindrance(u *registry.Unit) string {
 // leftovers removes what a unit that is no more leaves behind. What a living machine has
 // written, it removes itself when it has stopped the unit.
 func (p *plan) leftovers(name string) {
-	m := p.g.model
-	left := m.Leftovers(name)
-	for _, l := range left {
-		if mine := strings.HasSuffix(l.Key, "/job-state") || strings.HasSuffix(l.Key, "/claim"); mine && m.Alive(l.Value) {
+	dir := p.g.keys.Job(name)
+	inside := p.inside(dir)
+	for _, l := range p.g.model.Leftovers(name) {
+		written := strings.HasSuffix(l.Key, "/job-state") || strings.HasSuffix(l.Key, "/claim")
+		if written && p.g.model.Alive(l.Value) {
 			continue
 		}
 		p.drop(name, l.Key, l.Index)
+		if store.Within(l.Key, dir) {
+			inside--
+		}
 	}
-	if len(left) == 0 {
-		p.tidy(name, p.g.keys.Job(name))
-	}
+	p.tidy(dir, inside)
 }
 
-// tidy removes a directory that is empty.
-func (p *plan) tidy(name, dir string) {
-	keys, isDir := 0, false
+// inside counts what is in a directory, also what is not of the registry; below 0 says
+// that there is none.
+func (p *plan) inside(dir string) int {
+	keys, isDir := -1, false
 	p.g.src.View().Whole(dir, func(n *store.Node) {
 		keys++
-		isDir = isDir || n.Dir
+		isDir = isDir || n.Key == dir && n.Dir
 	})
-	if keys == 1 && isDir {
-		p.add(name, store.Command{Op: store.OpDelete, Key: dir, Dir: true})
+	if !isDir {
+		return -1
+	}
+	return keys
+}
+
+// tidy removes a directory in which there will be nothing any more. Where somebody puts
+// something into it meanwhile, it stays.
+func (p *plan) tidy(dir string, left int) {
+	if left == 0 {
+		p.add("", store.Command{Op: store.OpDelete, Key: dir, Dir: true})
 	}
 }
 
@@ -286,8 +298,9 @@ func (p *plan) states(pairs map[registry.Pair]struct{}) {
 		switch s := m.Said(x.Unit, x.Machine); {
 		case s != nil && !m.Alive(x.Machine):
 			p.drop("", p.g.keys.State(x.Unit, x.Machine), s.Modified)
+			p.tidy(p.g.keys.States(x.Unit), p.inside(p.g.keys.States(x.Unit))-1)
 		case s == nil && len(m.StatedAt(x.Unit)) == 0:
-			p.tidy("", p.g.keys.States(x.Unit))
+			p.tidy(p.g.keys.States(x.Unit), p.inside(p.g.keys.States(x.Unit)))
 		}
 	}
 }
@@ -305,7 +318,7 @@ func (p *plan) lumber() {
 		}
 		for _, kid := range n.Nodes {
 			if kid.Dir && !p.full() {
-				p.tidy("", kid.Key)
+				p.tidy(kid.Key, p.inside(kid.Key))
 			}
 		}
 	}
