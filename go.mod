@@ -12,10 +12,15 @@ require (
 	go.etcd.io/raft/v3 v3.7.0
 	golang.org/x/net v0.62.0
 	golang.org/x/sys v0.49.0
+	golang.org/x/term v0.47.0
 	golang.org/x/tools v0.52.0
 	google.golang.org/protobuf v1.36.12
 	mvdan.cc/gofumpt v0.12.0
 	pgregory.net/rapid v1.3.0
+)
+
+require (
+	github.com/godbus/dbus/v5 v5.2.4 // indirect
 )
 
 require (

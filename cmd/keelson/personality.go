@@ -43,12 +43,11 @@ func realTool() *tool.Tool {
 	return &tool.Tool{
 		Version: version(),
 		In:      os.Stdin, Out: os.Stdout, Err: os.Stderr,
-		Getenv:  os.Getenv,
-		Environ: os.Environ,
-		Connect: func(c tool.Connection) (client.Doer, error) {
-			return web.New(web.Config{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, DialTimeout: c.DialTimeout})
-		},
+		Getenv:     os.Getenv,
+		Environ:    os.Environ,
+		Connect:    connect,
 		Run:        runProcess,
+		SSH:        runSSH,
 		DialSocket: dialSocket,
 		ReadFile:   os.ReadFile,
 		ReadSecret: readSecret,
@@ -57,6 +56,15 @@ func realTool() *tool.Tool {
 		Terminal:   watched(os.Stderr),
 		Discover:   discover,
 	}
+}
+
+// connect reaches servers over HTTP, where that is asked for through another machine.
+func connect(c tool.Connection) (client.Doer, error) {
+	how := web.Config{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, DialTimeout: c.DialTimeout}
+	if c.Tunnel != nil {
+		return throughTunnel(how, *c.Tunnel)
+	}
+	return web.New(how)
 }
 
 // interruptedMax bounds how long a program goes on after it was interrupted.

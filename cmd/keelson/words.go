@@ -11,7 +11,7 @@ import (
 	members "github.com/keelson/keelson/cmd/cli/member"
 	"github.com/keelson/keelson/cmd/cli/snapshot"
 	"github.com/keelson/keelson/cmd/cli/tool"
-	"github.com/keelson/keelson/cmd/cli/units"
+	unitwords "github.com/keelson/keelson/cmd/cli/units"
 	"github.com/keelson/keelson/cmd/cli/waldump"
 )
 
@@ -28,8 +28,8 @@ func words() []word {
 		{"snapshot", "save, restore and check backups", snapshot.Run},
 		{"wal", "look into the log of a member", waldump.Run},
 	}
-	for _, c := range units.Commands() {
-		list = append(list, word{c.Name, c.Usage, units.Run})
+	for _, c := range unitwords.Commands() {
+		list = append(list, word{c.Name, c.Usage, unitwords.Run})
 	}
 	return list
 }

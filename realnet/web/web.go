@@ -33,6 +33,9 @@ type Config struct {
 	CAFile            string // authorities that servers are checked against
 	// DialTimeout bounds one connection attempt; 0 stands for 1 s.
 	DialTimeout time.Duration
+	// Dial makes connections in another way than this machine's own: "tcp" to an address,
+	// "unix" to a path.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Doer is a client.Doer over HTTP. It may be used by many goroutines at once.
@@ -50,12 +53,17 @@ func New(c Config) (*Doer, error) {
 	if c.DialTimeout <= 0 {
 		c.DialTimeout = time.Second
 	}
-	dialer := &net.Dialer{Timeout: c.DialTimeout, KeepAlive: 30 * time.Second}
+	proxy, connect := http.ProxyFromEnvironment, c.Dial
+	if connect == nil {
+		connect = (&net.Dialer{Timeout: c.DialTimeout, KeepAlive: 30 * time.Second}).DialContext
+	} else {
+		proxy = nil // this machine's has no business there
+	}
 	return &Doer{
 		origin: time.Now(),
 		transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           dial(dialer),
+			Proxy:                 proxy,
+			DialContext:           dial(connect),
 			TLSClientConfig:       tlsConfig,
 			TLSHandshakeTimeout:   10 * time.Second,
 			MaxIdleConnsPerHost:   64,
@@ -71,7 +79,7 @@ const unixHost = ".unix"
 
 // dial reaches hosts by TCP, and sockets of the file system by the name that
 // unixEndpoint gave them.
-func dial(d *net.Dialer) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func dial(connect func(ctx context.Context, network, addr string) (net.Conn, error)) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(addr)
 		if name, isUnix := strings.CutSuffix(host, unixHost); err == nil && isUnix {
@@ -79,9 +87,9 @@ func dial(d *net.Dialer) func(ctx context.Context, network, addr string) (net.Co
 			if _, err := fmt.Sscanf(name, "%x", &path); err != nil {
 				return nil, fmt.Errorf("dial %s: %w", addr, err)
 			}
-			return d.DialContext(ctx, "unix", string(path))
+			return connect(ctx, "unix", string(path))
 		}
-		return d.DialContext(ctx, network, addr)
+		return connect(ctx, network, addr)
 	}
 }
 
