@@ -75,7 +75,7 @@ func schemas() map[string]schema {
 	state := schema{Type: "string", Enum: []string{"inactive", "loaded", "launched"}}
 	return map[string]schema{
 		"Machine": object("Machine", map[string]schema{
-			"id": text, "primaryIP": text, "metadata": {Type: "object", Additional: &text},
+			"id": text, "primaryIP": text, "metadata": {Type: "object", Additional: &schema{Type: "string"}},
 		}),
 		"MachinePage": pageOf("MachinePage", "machines", "Machine"),
 		"UnitOption":  object("UnitOption", map[string]schema{"section": text, "name": text, "value": text}),

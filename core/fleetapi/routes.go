@@ -86,7 +86,7 @@ func pages() []page {
 	return list
 }
 
-func (p *page) otherwise() refusal {
+func (p page) otherwise() refusal {
 	if p.pattern[0] == "discovery" {
 		return refusal{400, "only HTTP GET supported against this resource"}
 	}
@@ -105,7 +105,7 @@ func (p *page) otherwise() refusal {
 var table = pages()
 
 // names gives what a path has in the places of NAME and ID.
-func (p *page) names(path []string) (names []string, ok bool) {
+func (p page) names(path []string) (names []string, ok bool) {
 	if len(path) != len(p.pattern) {
 		return nil, false
 	}
@@ -131,8 +131,7 @@ func (c *call) route(rest string) {
 		return
 	}
 	parts := strings.Split(path, "/")[1:]
-	for i := range table {
-		p := &table[i]
+	for _, p := range table {
 		names, ok := p.names(parts)
 		if !ok {
 			continue

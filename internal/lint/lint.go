@@ -55,7 +55,7 @@ func Load(dir string, tags []string, patterns ...string) ([]*packages.Package, e
 // standard lists the packages of the standard library that deterministic code
 // may import: pure ones, of which forbiddenNames takes away what is not.
 var standard = words(`
-	bytes cmp context crypto/sha1 crypto/sha256 encoding/base64 encoding/binary encoding/hex encoding/json errors fmt
+	bufio bytes cmp context crypto/sha1 crypto/sha256 encoding/base64 encoding/binary encoding/hex encoding/json errors fmt
 	hash hash/crc32 hash/crc64 hash/fnv html io io/fs iter maps math math/bits math/rand/v2 net/netip net/textproto
 	net/url path regexp slices sort strconv strings text/tabwriter time unicode unicode/utf8`)
 
