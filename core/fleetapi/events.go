@@ -80,6 +80,9 @@ func (s *Server) beat() {
 // changed takes what the model has to say.
 func (s *Server) changed(change registry.Change) {
 	s.picture.changed(change)
+	if change.All || len(change.Machines)+len(change.States) > 0 {
+		s.stated = nil
+	}
 	if len(s.events.streams) == 0 {
 		return
 	}

@@ -80,15 +80,28 @@ func (c *call) getState() {
 // states gives what live machines say about units, by name and machine. Empty filters let
 // everything pass.
 func (s *Server) states(name, machine string) (list []*registry.UnitState) {
+	all := s.stated
+	switch {
+	case name != "":
+		all = s.model.States(name)
+	case machine != "" && !s.model.Alive(machine):
+		return nil
+	case machine != "":
+		return s.model.StatesOf(machine)
+	case all == nil:
+		all = s.allStates()
+		s.stated = all // until something changes: a list of many pages is made once
+	}
+	if machine == "" {
+		return all
+	}
+	return slices.DeleteFunc(all, func(one *registry.UnitState) bool { return one.MachineID != machine })
+}
+
+func (s *Server) allStates() []*registry.UnitState {
+	list := []*registry.UnitState{}
 	for _, m := range s.alive() {
-		if machine != "" && m.ID != machine {
-			continue
-		}
-		for _, one := range s.model.StatesOf(m.ID) {
-			if name == "" || one.Name == name {
-				list = append(list, one)
-			}
-		}
+		list = append(list, s.model.StatesOf(m.ID)...)
 	}
 	slices.SortStableFunc(list, func(a, b *registry.UnitState) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.MachineID, b.MachineID))

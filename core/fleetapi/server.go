@@ -38,6 +38,7 @@ type Server struct {
 	o       Options
 	picture picture
 	events  events
+	stated  []*registry.UnitState // all states, sorted; nil where they have changed since
 }
 
 // New makes a server over a model of what src shows.
