@@ -32,6 +32,11 @@ func RarePaths() []RarePath {
 		{"client: watch resumed on another member", often},
 		{"daemon: forced new cluster finished after a crash", 0},
 		{"daemon: member rebuilt from the others", often},
+		{"engine: a pass that is full", 0}, // takes thousands of units
+		{"engine: everything read anew", 0},
+		{"engine: lease lost", 0},
+		{"engine: lease taken by a machine that does not lead", 0},
+		{"engine: outcome of a decision unknown", 0},
 		{"fault: all members power-lost at once", often},
 		{"fault: wiped machine replaced", often},
 		{"mirror: another cluster refused", 0},
