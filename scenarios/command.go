@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -102,10 +103,28 @@ func (r *runner) spawn(d *script.Command) (*job, error) {
 		args = append([]string{"etcdctl", "--no-sync"}, args[1:]...)
 	}
 	j.proc = r.cluster.Spawn(fmt.Sprintf("cli-%d", r.count), func(p *sim.Proc) {
-		doer := r.load.Doer(p)
+		doer := restarts{r.load.Doer(p), r}
 		j.status = run(p, view(p, doer, r.filesOf(at), endpoints, j), args)
 	})
 	return j, nil
+}
+
+// restarts sees requests that have a running unit restarted, which is no mistake of the
+// machine's then.
+type restarts struct {
+	client.Doer
+	r *runner
+}
+
+// Do implements client.Doer.
+func (d restarts) Do(ctx context.Context, req *client.Request) (*client.Response, error) {
+	name, asked := strings.CutSuffix(req.Path, "/restart")
+	if name, ok := strings.CutPrefix(name, "/fleet/v1/units/"); asked && ok && d.r.units != nil {
+		if name, err := url.PathUnescape(name); err == nil {
+			d.r.units.Excuse(name)
+		}
+	}
+	return d.Doer.Do(ctx, req)
 }
 
 // program is a command line of a scenario.

@@ -119,7 +119,7 @@ func (s *session) drained(ctx context.Context, machine string, moves *client.Mov
 		left = slices.DeleteFunc(left, func(name string) bool {
 			return !slices.ContainsFunc(all, func(st client.UnitState) bool { return st.Name == name })
 		})
-		s.progress("%d s: %d units to go", int(passed/time.Second), len(left))
+		s.progress("%d s: %s to go", int(passed/time.Second), plural(len(left), "unit"))
 		return len(left) == 0, nil
 	})
 	s.quiet()
@@ -134,7 +134,7 @@ func (s *session) drainEnd(ctx context.Context, m *client.Machine, moves *client
 	}
 	text := ""
 	if n := len(moves.Stay); n > 0 {
-		text += fmt.Sprintf("keelson drain: %d units cannot leave %s\n", n, s.place(ctx, m.ID))
+		text += fmt.Sprintf("keelson drain: %s cannot leave %s\n", plural(n, "unit"), s.place(ctx, m.ID))
 	}
 	if len(left) > 0 {
 		text += fmt.Sprintf("keelson drain: not gone after %v: %s\n", s.c.Duration("timeout"), listed(left))

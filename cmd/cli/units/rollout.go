@@ -59,7 +59,11 @@ func rolloutRestart() *cli.Command {
 			}
 			var steps []step
 			for _, u := range list {
-				if u.DesiredState == string(unit.Launched) {
+				switch {
+				case u.DesiredState != string(unit.Launched):
+				case u.MachineID == "":
+					fmt.Fprintf(s.t.Err, "keelson rollout: %s is on no machine: left out\n", u.Name)
+				default:
 					steps = append(steps, step{unit: u.Name, verb: "restarted", hash: u.File().Hash().String(), do: s.restart(u.Name)})
 				}
 			}
@@ -89,7 +93,7 @@ func rolloutReplace() *cli.Command {
 		ArgsUsage: "FILE",
 		Description: "The file is named like the template, such as web@.service. The template comes first, so that new\n" +
 			"instances have the new contents, then the instances, each where it is. Those that are not\n" +
-			"launched are replaced without waiting.",
+			"launched, or on no machine, are replaced without waiting.",
 		Flags: rolloutFlags(),
 		Action: with(1, 1, func(ctx context.Context, s *session) error {
 			files, err := s.readFiles(s.c.Args().Slice())
@@ -133,11 +137,7 @@ func (s *session) replaceTemplate(ctx context.Context, t file) error {
 func (s *session) replacement(u *client.Unit, f *unit.File) step {
 	next := &client.Unit{Name: u.Name, DesiredState: u.DesiredState, Options: client.UnitOptions(f)}
 	one := step{unit: u.Name, verb: "replaced", do: func(ctx context.Context) error { return s.units.Put(ctx, next) }}
-	if u.DesiredState == string(unit.Launched) {
-		one.hash = f.Hash().String()
-	} else {
-		one.free = true
-	}
+	one.hash, one.free = f.Hash().String(), u.DesiredState != string(unit.Launched) || u.MachineID == ""
 	return one
 }
 
@@ -401,7 +401,7 @@ func (s *session) stepDone(ctx context.Context, st step, machine string, r *roll
 func (s *session) rolled(r *rollReport, err error) error {
 	var bad *unwell
 	if errors.As(err, &bad) {
-		r.Failed, r.Why = bad.unit, strings.TrimSpace(bad.err.Error())
+		r.Failed, r.Why = bad.unit, inWords(bad.err)
 	}
 	if s.json {
 		if err := s.printJSON(r); err != nil {
@@ -422,6 +422,15 @@ func (s *session) rolled(r *rollReport, err error) error {
 		text += fmt.Sprintf("%d not begun%s\n", len(r.NotBegun), after(r.NotBegun))
 	}
 	return &tool.Exit{Status: exitFailed, Text: text, Err: err}
+}
+
+// inWords gives a server's refusal without the original's mark.
+func inWords(err error) string {
+	var refused *client.UnitError
+	if errors.As(err, &refused) && refused.Message != "" {
+		return refused.Message
+	}
+	return strings.TrimSpace(err.Error())
 }
 
 func after(names []string) string {

@@ -99,7 +99,7 @@ func told(c *cli.Command, err error) error {
 	case errors.As(err, &cluster):
 		return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: no server answered\n%s", c.FullName(), cluster.Detail())}
 	case errors.As(err, &refused):
-		return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: %s\n", c.FullName(), refused.Message)}
+		return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: %s\n", c.FullName(), inWords(err))}
 	}
 	return &tool.Exit{Status: exitFailed, Err: err, Text: fmt.Sprintf("keelson %s: %v\n", c.FullName(), err)}
 }
@@ -192,12 +192,15 @@ func (s *session) showMoves(ctx context.Context, m *client.Moves) {
 // showRefusals prints why machines are ruled out.
 func (s *session) showRefusals(e *client.Explanation) {
 	for _, r := range e.Refusals {
-		noun := "machines"
-		if r.Machines == 1 {
-			noun = "machine"
-		}
-		s.say("    %d %s: %s", r.Machines, noun, r.Reason)
+		s.say("    %s: %s", plural(r.Machines, "machine"), r.Reason)
 	}
+}
+
+func plural(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // progress writes a line that the next one replaces, if somebody watches.

@@ -191,7 +191,7 @@ func (f *fleet) instances() {
 func TestWhy(t *testing.T) {
 	f := newFleet()
 	f.units["a.service"] = &client.Unit{Name: "a.service"}
-	assert.Equal(t, result{"a.service: on no machine: no machine can take it now\n    1 could run it\n    2 machines: MachineMetadata=disk=ssd\n", "", 0}, f.run(nil, "why", "a"))
+	assert.Equal(t, result{"a.service: on no machine: no machine can take it now\n    1 machine could run it\n    2 machines: MachineMetadata=disk=ssd\n", "", 0}, f.run(nil, "why", "a"))
 	assert.Equal(t, result{"", "keelson why: b.service: unit does not exist\n", 1}, f.run(nil, "why", "b"))
 	assert.Contains(t, f.run(nil, "why", "a", "-o", "json").out, `"reason": "MachineMetadata=disk=ssd"`)
 	assert.Equal(t, 1, f.run(nil, "why").status)
@@ -252,7 +252,7 @@ func TestCordonAndDrain(t *testing.T) {
 	assert.Equal(t, result{
 		"web@1.service: from 1a1a1a1a.../10.0.0.1 to 2b2b2b2b.../10.0.0.2: draining\n" +
 			"web@2.service: stays on 1a1a1a1a.../10.0.0.1: no other machine can take it\n    1 machine: Conflicts=web@*\n",
-		"keelson drain: 1 units cannot leave 1a1a1a1a.../10.0.0.1\nkeelson drain: not gone after 3s: web@1.service\n", 1,
+		"keelson drain: 1 unit cannot leave 1a1a1a1a.../10.0.0.1\nkeelson drain: not gone after 3s: web@1.service\n", 1,
 	}, r)
 	assert.Equal(t, 3*time.Second, f.now)
 	f.drained, f.moves.Stay = true, nil

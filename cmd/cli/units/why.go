@@ -39,6 +39,6 @@ func whyCommand() *cli.Command {
 
 func (s *session) showWhy(ctx context.Context, e *client.Explanation) {
 	s.say("%s: on %s: %s", e.Name, s.place(ctx, e.MachineID), e.Why)
-	s.say("    %d could run it", e.Able)
+	s.say("    %s could run it", plural(e.Able, "machine"))
 	s.showRefusals(e)
 }
