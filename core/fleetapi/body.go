@@ -38,12 +38,13 @@ func checkContentType(req *gateway.Request) error {
 func decodeBody(req *gateway.Request, into any) error {
 	switch {
 	case req.BodyTooBig:
-		return fmt.Errorf("unable to decode body: more than %d bytes", gateway.BodyMax)
+		return fmt.Errorf("more than %d bytes", gateway.BodyMax)
 	case !utf8.Valid(req.Body):
-		return errors.New("unable to decode body: not valid UTF-8")
+		return errors.New("not valid UTF-8")
 	}
-	if err := json.NewDecoder(bytes.NewReader(req.Body)).Decode(into); err != nil {
-		return fmt.Errorf("unable to decode body: %w", err)
-	}
-	return nil
+	return json.NewDecoder(bytes.NewReader(req.Body)).Decode(into)
 }
+
+// undecoded are the words for a body that cannot be read, but for patches, where the
+// original gives the reason alone.
+func undecoded(err error) error { return fmt.Errorf("unable to decode body: %w", err) }

@@ -70,7 +70,7 @@ func (c *call) getState() {
 	c.fresh(func() {
 		states := c.s.states(c.names[0], "")
 		if len(states) == 0 {
-			c.refuse(404, "unit does not exist")
+			c.refuse(404, "unit state does not exist")
 			return
 		}
 		c.show(showState(states[0], c.details()))

@@ -122,7 +122,7 @@ func (c *call) cordon() {
 		State string `json:"state"`
 	}
 	if err := decodeBody(c.req, &body); err != nil {
-		c.refuseBy(err)
+		c.refuseBy(undecoded(err))
 		return
 	}
 	if body.State != registry.Cordoned && body.State != registry.Draining {

@@ -39,7 +39,7 @@ func (c *call) plan() {
 		Units []unitText `json:"units"`
 	}
 	if err := decodeBody(c.req, &body); err != nil {
-		c.refuseBy(err)
+		c.refuseBy(undecoded(err))
 		return
 	}
 	var wanted []sched.Unit
@@ -149,7 +149,7 @@ func (c *call) rebalance() {
 	}
 	if len(c.req.Body) > 0 {
 		if err := decodeBody(c.req, &body); err != nil {
-			c.refuseBy(err)
+			c.refuseBy(undecoded(err))
 			return
 		}
 	}

@@ -44,7 +44,7 @@ func parsePut(req *gateway.Request, name string, lineMax int) (*put, error) {
 		Options      []optionText `json:"options"`
 	}
 	if err := decodeBody(req, &body); err != nil {
-		return nil, err
+		return nil, undecoded(err)
 	}
 	if body.Name != "" && body.Name != name {
 		return nil, fmt.Errorf("name in URL %q differs from unit name in request body %q", name, body.Name)

@@ -84,7 +84,7 @@ func TestRoutes(t *testing.T) {
 		"PUT /fleet/v1/machines":            `405 {"error":{"code":405,"message":"only GET and PATCH supported against this resource"}}`,
 		"POST /fleet/v1/discovery":          `400 {"error":{"code":400,"message":"only HTTP GET supported against this resource"}}`,
 		"HEAD /fleet/v1/units":              "405",
-		"GET /fleet/v1/state/a.service":     `404 {"error":{"code":404,"message":"unit does not exist"}}`,
+		"GET /fleet/v1/state/a.service":     `404 {"error":{"code":404,"message":"unit state does not exist"}}`,
 	} {
 		w.is(t, line, want)
 	}
