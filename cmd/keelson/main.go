@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	unithost "github.com/keelson/keelson/realnet/process"
 )
 
 // Exit statuses of keelson's own commands.
@@ -37,6 +39,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return tool(ctx, args)
 	}
 	if len(args) > 1 {
+		if args[1] == unithost.Word {
+			return finish(unithost.Host(args[2:]), errOut)
+		}
 		if isEtcd(args[1]) {
 			return finish(runServe(ctx, args[1], args[2:], true, out, errOut), errOut)
 		}

@@ -41,7 +41,8 @@ type server struct {
 	peerHTTP  *httpd.Server // for members that ask instead of sending frames
 	metrics   *metrics.Metrics
 	listening []net.Listener // for members
-	systemd   *systemd
+	systemd   *supervisor
+	units     *unitsPart
 	tokens    bool       // serves nothing but discovery tokens
 	failed    chan error // gets one error when the daemon can do nothing more
 
@@ -60,7 +61,7 @@ func startServer(o *options.Serve, log realnet.Log) (p *server, err error) {
 	if err := judge(o); err != nil {
 		return nil, err
 	}
-	p = &server{log: log, tokens: o.Daemon.Discovery.Alone, loop: realnet.NewLoop(), systemd: newSystemd(log), failed: make(chan error, 1)}
+	p = &server{log: log, tokens: o.Daemon.Discovery.Alone, loop: realnet.NewLoop(), systemd: newSupervisor(log), failed: make(chan error, 1)}
 	if p.security, err = openSecurity(o, log); err != nil {
 		return nil, err
 	}
@@ -72,10 +73,14 @@ func startServer(o *options.Serve, log realnet.Log) (p *server, err error) {
 		return nil, fmt.Errorf("--listen-peer-urls: %w", err)
 	}
 	clients, err := listenAll(o.ListenClient, options.DefaultClientURLs, p.security.clients, log)
-	if err == nil {
-		err = p.open(o)
-	} else {
+	if err != nil {
 		err = fmt.Errorf("--listen-client-urls: %w", err)
+	} else {
+		var local []net.Listener
+		if local, err = listenUnits(o, log); err == nil {
+			clients = append(clients, local...)
+			err = p.open(o)
+		}
 	}
 	if err != nil {
 		p.security.close()
@@ -136,6 +141,10 @@ func (p *server) open(o *options.Serve) (err error) {
 	if err != nil {
 		return err
 	}
+	if p.units, err = openUnits(o, p.loop, p.log); err != nil {
+		p.disk.Close()
+		return err
+	}
 	p.peerHTTP = httpd.New(httpd.Options{Post: p.loop.Post, Serve: p.serve, Log: p.log, Peer: true})
 	p.net = transport.New(transport.Options{
 		Post: p.loop.Post, Log: p.log, Dial: p.security.dial, Admit: p.security.admit, Other: p.peerHTTP.Take,
@@ -186,10 +195,11 @@ func pages(o *options.Serve, m *metrics.Metrics) map[string]http.Handler {
 // openDaemon runs on the loop.
 func (p *server) openDaemon(o *options.Serve) error {
 	c := o.Daemon
-	c.Fatal, c.Node.Version = p.fatal, version()
+	c.Fatal, c.Node.Version, c.Fleet = p.fatal, version(), p.units.config
 	d, err := daemon.Open(c, &env.Env{
 		Clock: p.loop, Disk: p.disk, Net: p.net, Web: p.web, Names: names.New(p.loop.Post, nil),
-		Work: realnet.NewWork(p.loop.Post), Log: p.log, Rare: realnet.Rare{}, Rand: realnet.Rand(),
+		Work: realnet.NewWork(p.loop.Post), Systemd: p.units.systemd, Journal: p.units.journal,
+		Log: p.log, Rare: realnet.Rare{}, Rand: realnet.Rand(),
 	})
 	if err != nil {
 		return err
@@ -317,6 +327,7 @@ func (p *server) kill() {
 	<-p.loop.Stopped()
 	p.net.Close()
 	p.web.Close()
+	p.units.close()
 	p.http.Close()
 	p.peerHTTP.Close()
 	p.security.close()

@@ -9,18 +9,17 @@ import (
 	"github.com/keelson/keelson/realnet"
 )
 
-// systemd tells the supervisor how this process is, where there is one that wants to
-// know.
-type systemd struct{ log realnet.Log }
+// supervisor tells systemd how this process is, where it wants to know.
+type supervisor struct{ log realnet.Log }
 
-func newSystemd(log realnet.Log) *systemd { return &systemd{log} }
+func newSupervisor(log realnet.Log) *supervisor { return &supervisor{log} }
 
 // ready says that the process knows what it is.
-func (s *systemd) ready() { s.tell(sd.SdNotifyReady) }
+func (s *supervisor) ready() { s.tell(sd.SdNotifyReady) }
 
-func (s *systemd) stopping() { s.tell(sd.SdNotifyStopping) }
+func (s *supervisor) stopping() { s.tell(sd.SdNotifyStopping) }
 
-func (s *systemd) tell(state string) {
+func (s *supervisor) tell(state string) {
 	go func() { // the socket may be full
 		if _, err := sd.SdNotify(false, state); err != nil {
 			s.log.Log(env.Warn, "systemd does not hear", "state", state, "error", err)
@@ -29,7 +28,7 @@ func (s *systemd) tell(state string) {
 }
 
 // watch proves to systemd that the loop turns, if it asks for that.
-func (s *systemd) watch(loop *realnet.Loop) {
+func (s *supervisor) watch(loop *realnet.Loop) {
 	every, err := sd.SdWatchdogEnabled(false)
 	if err != nil || every <= 0 {
 		return

@@ -12,23 +12,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// supervisor hears what a process tells systemd.
-type supervisor struct {
+// listener hears what a process tells systemd.
+type listener struct {
 	*net.UnixConn
 	path string
 }
 
-func newSupervisor(t *testing.T) *supervisor {
+func newListener(t *testing.T) *listener {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	return &supervisor{conn, path}
+	return &listener{conn, path}
 }
 
 // hears reports whether a line comes within d, passing over others.
-func (s *supervisor) hears(want string, d time.Duration) bool {
+func (s *listener) hears(want string, d time.Duration) bool {
 	p := make([]byte, 1000)
 	s.SetReadDeadline(time.Now().Add(d))
 	for {
@@ -46,7 +46,7 @@ func (s *supervisor) hears(want string, d time.Duration) bool {
 func TestSystemdHearsWhenAProcessKnowsWhatItIs(t *testing.T) {
 	registry := startCluster(t, 1)
 	token := must(t, "GET", registry.client[0]+"/new?size=2", "").body
-	s := newSupervisor(t)
+	s := newListener(t)
 	start := func(name string, env ...string) *process {
 		free := ports(t, 2)
 		return launch(t, env, "serve", "--name", name, "--discovery", strings.TrimSpace(token),
