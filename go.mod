@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/coreos/go-systemd/v22 v22.7.0
+	github.com/godbus/dbus/v5 v5.2.4
 	github.com/klauspost/compress v1.20.1
 	github.com/prometheus/client_golang v1.25.0
 	github.com/stretchr/testify v1.12.1
@@ -17,10 +18,6 @@ require (
 	google.golang.org/protobuf v1.36.12
 	mvdan.cc/gofumpt v0.12.0
 	pgregory.net/rapid v1.3.0
-)
-
-require (
-	github.com/godbus/dbus/v5 v5.2.4 // indirect
 )
 
 require (
