@@ -67,6 +67,8 @@ type local struct {
 
 	job     *job
 	halted  bool   // a job to stop it is done, whatever was told of it before
+	begun   bool   // it was started in this life and not stopped since, whatever is told of it
+	fresh   bool   // and nothing was told of it since that job ended
 	writing string // hash of the file under way
 	doubt   bool   // systemd has to be asked what became of it
 	outcome string // of the last start, where it is none that the status shows
@@ -79,6 +81,7 @@ type local struct {
 	unreadable bool // what is decided cannot be read: nothing is done
 	forgotten  bool // by a planted bug
 
+	number          uint64 // of the note that names it
 	claim           claim
 	state, launched own
 	shown           registry.UnitState
@@ -99,7 +102,7 @@ func Open(cfg Config, e *env.Env, src control.Source) (*Agent, error) {
 	a.note.content, a.note.saved = a.text, a.noteSaved
 	a.out = &outbox{a: a}
 	a.lease = &lease{a: a}
-	a.lease.confirmed = e.Clock.Now().Add(a.lease.ttl()/gracePart - a.lease.span())
+	a.lease.begin()
 	a.remember()
 	a.note.save()
 	a.cancel = []func(){
@@ -117,8 +120,10 @@ func (a *Agent) remember() {
 		u.mark = a.note.former[name]
 		u.known, u.found = true, true
 		u.mark.Launched = u.mark.Launched && a.note.sameBoot
-		u.claim.maybe = u.mark.Fenced
-		u.state.doubt, u.launched.doubt = true, true
+		u.claim.maybe, u.claim.unsure = u.mark.Fenced, u.mark.Fenced
+		for _, k := range []*own{&u.state, &u.launched} { // a write of that life may still be under way
+			k.doubt, k.late = true, true
+		}
 	}
 }
 
@@ -127,6 +132,7 @@ func (a *Agent) local(name string) *local {
 	if u == nil {
 		u = &local{name: name}
 		a.units[name], a.names = u, nil
+		u.number = a.note.soon()
 	}
 	return u
 }
@@ -143,7 +149,7 @@ func (a *Agent) each(fn func(*local)) {
 
 // text is the note as it should be now.
 func (a *Agent) text() noteText {
-	t := noteText{Format: noteFormat, Instance: a.note.instance, Boot: a.cfg.Boot, Units: make(map[string]mark)}
+	t := noteText{Format: noteFormat, Instance: a.note.instance, Boot: a.cfg.Boot, Unsure: a.lease.epoch == 0, Units: make(map[string]mark)}
 	a.each(func(u *local) { t.Units[u.name] = u.mark })
 	return t
 }
@@ -201,6 +207,7 @@ func (a *Agent) confirmedView() {
 
 // registered follows a record that was created, or taken over.
 func (a *Agent) registered() {
+	a.note.save()
 	if a.lease.epoch > 1 { // what others removed meanwhile
 		a.each(func(u *local) {
 			for _, k := range []*own{&u.state, &u.launched} {
@@ -310,6 +317,7 @@ func (a *Agent) decide() {
 		}
 	})
 	a.reader.forget()
+	a.note.write()
 }
 
 // assignments reads the documents of a directory. Of one that cannot be read it is

@@ -73,6 +73,16 @@ func (l *lease) fenceUntil() env.Instant { return l.confirmed.Add(l.span()) }
 
 func (l *lease) span() time.Duration { return l.ttl() - l.ttl()/driftPart - l.ttl()/stopPart }
 
+// begin lets singletons of the former life run for a while without news of the lease,
+// unless that life did the same: processes that end one after the other must not keep a
+// singleton running for ever.
+func (l *lease) begin() {
+	l.confirmed = l.a.env.Clock.Now().Add(-l.span())
+	if !l.a.note.unsure {
+		l.confirmed = l.confirmed.Add(l.ttl() / gracePart)
+	}
+}
+
 // valid says that nobody can have found the lease run out yet.
 func (l *lease) valid() bool { return l.state == held && l.a.env.Clock.Now() < l.fenceUntil() }
 

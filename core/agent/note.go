@@ -35,6 +35,7 @@ type noteText struct {
 	Format   int
 	Instance string // of the data directory, drawn when it was new
 	Boot     string // in which the marks were made
+	Unsure   bool   `json:",omitempty"` // that life did not hear whether the machine's lease is alive
 	Units    map[string]mark
 }
 
@@ -49,10 +50,12 @@ type note struct {
 	former   map[string]mark
 	found    bool
 	sameBoot bool
+	unsure   bool
 
 	asked, durable uint64 // count the contents
 	last           string // what was written last
 	flying         bool
+	full           bool // there is no room for it
 	broken         bool // a write failed: the file must not be written again in this life
 }
 
@@ -70,7 +73,8 @@ func openNote(e *env.Env, boot string) *note {
 	}
 	switch {
 	case err == nil && text.Instance != "":
-		n.instance, n.former, n.found, n.sameBoot = text.Instance, text.Units, true, text.Boot == boot
+		n.instance, n.former, n.found = text.Instance, text.Units, true
+		n.sameBoot, n.unsure = text.Boot == boot, text.Unsure
 	default:
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			e.Log.Log(env.Warn, "units: the agent's note cannot be used, this machine counts as a new one", "file", noteName, "reason", err)
@@ -91,13 +95,19 @@ func draw(e *env.Env) string {
 
 // save has the present content written, and gives the number by which has knows it.
 func (n *note) save() uint64 {
-	n.asked++
+	n.soon()
 	n.write()
 	return n.asked
 }
 
-// has says that content is durable, or that nothing will be in this life.
-func (n *note) has(number uint64) bool { return n.broken || n.durable >= number }
+// soon is save where more is to come in this turn: write must follow.
+func (n *note) soon() uint64 {
+	n.asked++
+	return n.asked
+}
+
+// has says that content is durable, or that nobody knows when it will be.
+func (n *note) has(number uint64) bool { return n.broken || n.full || n.durable >= number }
 
 func (n *note) write() {
 	if n.flying || n.broken || n.durable >= n.asked {
@@ -120,15 +130,14 @@ func (n *note) written(number uint64, err error) {
 	n.flying = false
 	switch {
 	case err == nil:
-		n.durable = number
+		n.durable, n.full = number, false
 		n.write()
 	case errors.Is(err, env.ErrFull):
-		n.flying = true
+		n.full, n.flying, n.last = true, true, "" // so that it is written
 		n.env.Clock.After(noteAgain, func() {
 			n.flying = false
 			n.write()
 		})
-		return
 	default:
 		n.broken = true
 		n.env.Log.Log(env.Error, "units: the agent's note cannot be written: a restart of the daemon may start units again that have ended",

@@ -172,11 +172,14 @@ func (a *Agent) report(u *local) {
 		u.state.key = a.cfg.Keys.State(u.name, a.cfg.Machine)
 		u.launched.key, u.launched.shared = a.cfg.Keys.JobState(u.name), true
 	}
+	if !a.note.has(u.number) {
+		return // what nobody knows of after a crash would never be taken back
+	}
 	launched := u.want != nil && !u.want.Global && u.want.State == unit.Launched && u.mark.Launched
 	switch {
-	case launched && u.launched.want == "":
+	case launched:
 		a.out.set(&u.launched, a.cfg.Machine)
-	case !launched && u.launched.want != "" && !(u.want == nil && u.active()):
+	case u.want != nil || !u.active():
 		a.out.set(&u.launched, "")
 	}
 	switch s := a.shown(u); {

@@ -87,9 +87,8 @@ func (a *Agent) picture() (want []Wanted, have []Have) {
 			if u.halted {
 				h.Active, h.Job = "inactive", false
 			}
-			if u.job != nil {
-				h.Launched, h.Job = true, true
-			}
+			h.Job = h.Job || u.begun
+			h.Launched = h.Launched || u.job != nil
 			have = append(have, h)
 		}
 	})
@@ -188,6 +187,7 @@ func (a *Agent) changed(c env.UnitChange, want map[string]*Wanted, failed []env.
 
 // gone notes that the file of a unit is not there any more.
 func (u *local) gone() {
+	u.begun, u.fresh = false, false
 	u.have, u.halted, u.known, u.found, u.strange, u.outcome = nil, false, false, false, false, ""
 	u.fault, u.failures, u.until = "", 0, 0
 	u.mark.Since, u.mark.Launched, u.mark.Rules = 0, false, nil
@@ -198,6 +198,7 @@ func (u *local) written(w *Wanted) {
 	if u.have == nil || u.have.Hash != w.Hash {
 		u.have = &env.UnitStatus{Name: u.name, Load: "loaded", Active: "inactive", Sub: "dead", Hash: w.Hash}
 	}
+	u.begun, u.fresh = false, false
 	u.halted, u.known, u.found, u.strange, u.outcome = false, true, false, false, ""
 	u.fault, u.failures, u.until = "", 0, 0
 	u.mark.Since, u.mark.Launched, u.mark.Rules = w.Since, false, rules(w.Place)
@@ -249,7 +250,7 @@ func (a *Agent) start(u *local) {
 func (a *Agent) blocked(u *local) (why string) {
 	mine := u.want.Place
 	a.each(func(o *local) {
-		if why != "" || o == u || !o.active() && !(o.job != nil && o.have != nil && !o.halted) {
+		if why != "" || o == u || o.over() {
 			return
 		}
 		stays := o.want != nil && o.want.State == unit.Launched && o.have != nil && o.have.Hash == o.want.Hash
@@ -261,6 +262,11 @@ func (a *Agent) blocked(u *local) (why string) {
 		}
 	})
 	return why
+}
+
+// over says that nothing of the unit runs, nor will by what is under way.
+func (u *local) over() bool {
+	return u.have == nil || u.job == nil && !u.fresh && (u.halted || !mayRun(u.have))
 }
 
 // full says that there are too many young jobs, and has a pass run when they are old.
@@ -290,7 +296,7 @@ func (a *Agent) begin(u *local, verb env.JobVerb, done func(error)) {
 	}
 	u.job = j
 	if verb != env.JobStop {
-		u.halted, u.outcome = false, ""
+		u.halted, u.begun, u.fresh, u.outcome = false, true, true, ""
 	}
 	a.env.Systemd.Job(verb, u.name, func(r env.JobResult, err error) {
 		if u.job != j || a.over {
@@ -375,7 +381,7 @@ func (a *Agent) stopped(u *local, r env.JobResult) {
 
 // halt notes that the unit has ended because it was told to.
 func (u *local) halt() {
-	u.halted, u.outcome = true, ""
+	u.halted, u.begun, u.fresh, u.outcome = true, false, false, ""
 	u.mark.Launched = false
 }
 
@@ -420,6 +426,7 @@ func (a *Agent) status(s *env.UnitStatus) {
 
 func (a *Agent) is(u *local, s *env.UnitStatus) {
 	u.have = s
+	u.fresh = u.fresh && u.job != nil
 	if mayRun(s) && u.job == nil {
 		u.halted = false
 	}

@@ -107,6 +107,7 @@ func (w *world) describe() string {
 		}
 	})
 	for _, h := range w.hosts {
+		fmt.Fprintf(&b, "%s: asked %+v, ran %+v\n", h.name, h.asked, h.ran)
 		fmt.Fprintf(&b, "%s: %+v\n%s\n", h.name, h.systemd.Status(), strings.Join(h.log, "\n"))
 	}
 	return b.String()
@@ -187,16 +188,17 @@ type host struct {
 	marks   map[string]int
 	log     []string
 	drain   bool
+	changed map[string]time.Duration // when something was decided on a unit
 }
 
 func (w *world) host(name string) *host {
 	h := &host{
 		world: w, name: name, id: strings.Repeat(name[len(name)-1:], 32), drift: 1, rand: rand.New(rand.NewPCG(w.rand.Uint64(), 2)),
-		files: map[string][]byte{}, ttl: 30 * time.Second, marks: map[string]int{}, facts: agent.Facts{Host: name, PublicIP: "10.0.0." + name[len(name)-1:]},
+		files: map[string][]byte{}, ttl: 30 * time.Second, marks: map[string]int{}, changed: map[string]time.Duration{}, facts: agent.Facts{Host: name, PublicIP: "10.0.0." + name[len(name)-1:]},
 	}
 	h.systemd = systemd.New(h.rig(), systemd.Options{})
 	h.systemd.On()
-	h.src = &source{w: w, view: w.store.View()}
+	h.src = &source{w: w, view: w.store.View(), seen: w.store.View()}
 	w.hosts = append(w.hosts, h)
 	return h
 }
@@ -205,7 +207,6 @@ func (w *world) host(name string) *host {
 func (h *host) start() {
 	h.life++
 	h.src.followers = nil
-	h.src.sync()
 	life := h.life
 	e := &env.Env{
 		Clock: &clock{h, life}, Disk: &disk{h, life}, Systemd: &unitManager{h, life}, Log: h, Rare: h, Rand: h.rand,
@@ -319,7 +320,7 @@ func (c *clock) Now() env.Instant { return env.Instant(float64(c.h.now) * c.h.dr
 func (c *clock) Wall() time.Time  { return time.Unix(0, int64(c.h.now)).UTC() }
 func (c *clock) After(d time.Duration, fn func()) env.Timer {
 	e := &event{}
-	*e = *c.h.after(time.Duration(float64(d)/c.h.drift), func() {
+	*e = *c.h.after(time.Duration(float64(max(d, 0))/c.h.drift)+1, func() {
 		c.h.input(c.life, func() {
 			if !e.over {
 				fn()
@@ -392,8 +393,19 @@ type source struct {
 	events    []*store.Event
 	followers []*follower
 	away      bool
+	cut       bool // and what is proposed never has an effect
 	lag       time.Duration
 	woken     bool
+	stale     bool        // the view went back
+	seen      *store.View // the newest that the machine had
+	old       []*store.View
+}
+
+// back has the next life begin with an older view, as on a member that is behind.
+func (s *source) back(n int) {
+	if len(s.old) > 0 {
+		s.view, s.stale = s.old[n%len(s.old)], true
+	}
 }
 
 type follower struct {
@@ -419,9 +431,14 @@ func (s *source) sync() {
 	if s.away {
 		return
 	}
+	if s.w.rand.IntN(10) == 0 {
+		s.old = append(s.old, s.view)
+	}
 	s.view = s.w.store.View()
+	s.seen = s.view
 	events := s.events
-	s.events = nil
+	stale := s.stale
+	s.events, s.stale = nil, false
 	for _, f := range slices.Clone(s.followers) {
 		var news []*store.Event
 		for _, e := range events {
@@ -430,7 +447,9 @@ func (s *source) sync() {
 			}
 		}
 		f.since = s.view.Index()
-		if len(news) > 0 {
+		if stale {
+			f.fn(nil)
+		} else if len(news) > 0 {
 			f.fn(news)
 		}
 	}
@@ -465,7 +484,7 @@ func (l *lived) Propose(c store.Command, done func(store.Result)) {
 	lost := store.Result{Err: &store.Error{Code: store.CodeRaftInternal, Cause: "away"}}
 	l.w.after(time.Duration(1+l.w.rand.IntN(4))*time.Millisecond, func() {
 		if l.away {
-			if l.w.rand.IntN(4) == 0 {
+			if !l.cut && l.w.rand.IntN(4) == 0 {
 				l.w.after(time.Duration(l.w.rand.IntN(3000))*time.Millisecond, func() { l.w.apply(&c) })
 			}
 			answer(2*time.Second, lost)
