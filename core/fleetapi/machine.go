@@ -2,6 +2,7 @@ package fleetapi
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,9 +56,30 @@ func (m *Machine) Serve(req *gateway.Request, r gateway.Responder) (cancel func(
 			c.refuseBy(err)
 			break
 		}
-		c.admit(func() { c.here(what, name) })
+		c.admit(func() { c.own(name, func() { c.here(what, name) }) })
 	}
 	return c.cancel
+}
+
+// own calls then if the file of the unit is in the daemon's directory: whoever asks a
+// machine about units is told nothing of what else runs there.
+func (c *call) own(name string, then func()) {
+	manager := c.s.env.Systemd
+	if manager == nil {
+		then()
+		return
+	}
+	manager.Units(func(units []env.UnitStatus, err error) {
+		switch {
+		case c.over:
+		case err != nil:
+			c.refuse(503, "unit "+name+": "+err.Error(), unsent)
+		case !slices.ContainsFunc(units, func(u env.UnitStatus) bool { return u.Name == name }):
+			c.refuse(404, "unit "+name+" is not on this machine")
+		default:
+			then()
+		}
+	})
 }
 
 func (c *call) status()  { c.on("status") }

@@ -168,6 +168,7 @@ func TestEvents(t *testing.T) {
 
 // machine is one with a journal and an agent.
 type machine struct {
+	env.Systemd
 	lines     []string
 	err       error
 	follow    env.JournalReceiver
@@ -189,6 +190,11 @@ func (m *machine) Read(q env.JournalQuery, r env.JournalReceiver) (cancel func()
 
 func (m *machine) Status(name string, done func([]byte, int, error)) {
 	done([]byte("● "+name+"\n"), 3, m.err)
+}
+
+// Units tells of those that the daemon has put there.
+func (m *machine) Units(done func([]env.UnitStatus, error)) {
+	done([]env.UnitStatus{{Name: "g.service"}, {Name: "there.service"}}, nil)
 }
 
 func (m *machine) restart(name string, done func(error)) {
@@ -245,7 +251,7 @@ func withMachines(t *testing.T) (w *world, here, there *machine, n *web) {
 	e := w.Env()
 	e.Journal, e.Web = here, n
 	far := w.Env()
-	far.Journal = there
+	far.Journal, far.Systemd = there, there
 	n.to = &fleetapi.Machine{ID: m2, Version: version, Env: far, Restart: there.restart}
 	model := registry.Open(w.Members[0], keys, e.Log)
 	w.models = append(w.models, model)
@@ -301,6 +307,8 @@ func TestJournalAndStatus(t *testing.T) {
 	assert.Equal(t, "200 ● g.service", w.ask(0, "GET /fleet/v1/units/g.service/status").line())
 	assert.Equal(t, "200 ● g.service", w.ask(0, "GET /fleet/v1/units/g.service/status?machineID="+m1).line())
 
+	w.set(keys.Target("idle.service"), m2)
+	w.is(t, "GET /fleet/v1/units/idle.service/status", problem(404, "unit idle.service is not on this machine"))
 	there.err = errors.New("no bus")
 	w.is(t, "GET /fleet/v1/units/there.service/status", problem(500, "status of unit there.service: no bus"))
 	w.is(t, "POST /fleet/v1/units/there.service/restart", problem(409, "restart of unit there.service: no bus"))
