@@ -310,3 +310,18 @@ func TestDiscovery(t *testing.T) {
 	assert.Equal(t, "fleet:v1", d.ID)
 	assert.Equal(t, "units/{unitName}", d.Resources["Units"].Methods["Set"].Path)
 }
+
+// Whatever may be a name is one: no unit is hidden, lost or taken for another.
+func TestOddNames(t *testing.T) {
+	w := newWorld(t, 1, 2, fleetapi.Options{})
+	names := []string{".service", "..service", "_hidden.service", `a\x2db.mount`, "a:b.slice", "job.target", "object.scope", strings.Repeat("n", 248) + ".service"}
+	for _, name := range names {
+		path := "/fleet/v1/units/" + strings.ReplaceAll(name, `\`, "%5C")
+		w.is(t, "PUT "+path+" "+sleep, "201")
+		shown, _ := json.Marshal(name)
+		assert.Contains(t, w.ask(1, "GET "+path).line(), `"name":`+string(shown), name)
+	}
+	var list struct{ Units []struct{ Name string } }
+	require.NoError(t, json.Unmarshal(w.ask(1, "GET /fleet/v1/units").reply.Body, &list))
+	assert.Len(t, list.Units, len(names))
+}
