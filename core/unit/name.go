@@ -108,8 +108,8 @@ func (n Name) expand(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
 	}
-	for _, r := range [...][2]string{{"%n", n.Full}, {"%N", n.Stem}, {"%p", n.Prefix}, {"%i", n.Instance}} {
-		s = strings.ReplaceAll(s, r[0], r[1])
+	for _, r := range [...][2]string{{"n", n.Full}, {"N", n.Stem}, {"p", n.Prefix}, {"i", n.Instance}} {
+		s = strings.ReplaceAll(s, "%"+r[0], r[1])
 	}
 	return s
 }
