@@ -65,11 +65,11 @@ func (o *outbox) push(k *own) {
 
 // pump sends what is due.
 func (o *outbox) pump() {
-	if o.a.wait(o.again) || o.a.lease.state != held {
+	if o.a.lease.state != held {
 		return
 	}
 	var later []*own
-	for len(o.queue) > 0 && o.flying < writesMax {
+	for len(o.queue) > 0 && o.flying < writesMax && !o.a.wait(o.again) { // a write may fail inside the call
 		k := o.queue[0]
 		o.queue = o.queue[1:]
 		if k.flying || k.want == k.told && o.a.wait(k.again) || !o.pay(k) {

@@ -133,6 +133,9 @@ func (a *Always) turn(m *sim.Machine) {
 	if now := a.c.Now() / time.Second; now != a.second {
 		a.rate(now)
 	}
+	if ms := uint64(len(a.c.Machines())); a.c.Steps()-a.steps > 2*a.o.StepsMax*ms { // time may stand still
+		a.c.Fail(Resource, "%d events in the second after %v, at most %d are in order", a.c.Steps()-a.steps, a.second*time.Second, a.o.StepsMax*ms)
+	}
 	a.rebuilt(m)
 	n := sim.NodeOf(m)
 	if n == nil {

@@ -98,7 +98,7 @@ func (u *Units) strays(m *sim.Machine) string {
 			return fmt.Sprintf("the file of %s lies on %s, which is not to have it", s.Name, m.Name())
 		case s.Hash != w.hash:
 			return fmt.Sprintf("%s on %s has another file than was decided", s.Name, m.Name())
-		case w.state == unit.Launched && lasting(m.Systemd().Text(s.Name)) && s.Active != "active":
+		case w.state == unit.Launched && lasting(m.Systemd().Text(s.Name)) && s.Active != "active" && s.Result != "signal":
 			return fmt.Sprintf("%s on %s is to run and is %s %s", s.Name, m.Name(), s.Active, s.Sub)
 		case w.state == unit.Loaded && m.Systemd().Runs(s.Name):
 			return fmt.Sprintf("%s on %s is not to run and does", s.Name, m.Name())
