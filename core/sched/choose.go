@@ -382,17 +382,14 @@ func (s *State) whyBest(u *item, h *host) string {
 	case len(p.Prefer) > 0, p.Spread != "":
 		return "best of those that can have it, by " + wishes(p)
 	}
-	for len(s.whys) <= h.load && h.load < whysMax {
+	for len(s.whys) <= h.load && h.load < s.limits.whys {
 		s.whys = append(s.whys, "least load of those that can have it: "+strconv.Itoa(len(s.whys)))
 	}
-	if h.load < whysMax {
+	if h.load < s.limits.whys {
 		return s.whys[h.load]
 	}
 	return "least load of those that can have it: " + strconv.Itoa(h.load)
 }
-
-// whysMax is how many reasons are kept to be used again.
-const whysMax = 1024
 
 func wishes(p *unit.Placement) string {
 	switch {

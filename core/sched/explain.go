@@ -148,7 +148,7 @@ func (s *State) stuckBy(u *item, to string) string {
 		if h == nil || !h.alive {
 			return "there is no machine " + short(to)
 		}
-		return cmp.Or(s.hindrance(group, h), "not decided yet")
+		return cmp.Or(s.refusal(group, h), hindrance(group, h), "not decided yet")
 	}
 	able, refusals := s.survey(group)
 	return nowhere(able, refusals)

@@ -42,16 +42,13 @@ type tally struct {
 	more map[int32]int
 }
 
-// fewMax is how many are listed one by one.
-const fewMax = 64
-
-func (t *tally) add(at int32, words int) {
+func (t *tally) add(at int32, s *State) {
 	if t.many == nil {
-		if len(t.few) < fewMax {
+		if len(t.few) < s.limits.few {
 			t.few = append(t.few, at)
 			return
 		}
-		t.many = newSlots(words)
+		t.many = newSlots(s.words)
 		for _, f := range t.few {
 			t.count(f)
 		}

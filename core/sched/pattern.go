@@ -141,7 +141,7 @@ func (s *State) introduce() {
 	fresh := ps.fresh
 	ps.fresh = nil
 	var sorted []string
-	if len(fresh) > searchMax {
+	if len(fresh) > s.limits.search {
 		sorted = s.names()
 	}
 	for _, p := range fresh {
@@ -160,9 +160,6 @@ func (s *State) introduce() {
 		}
 	}
 }
-
-// searchMax is how many patterns look at every unit rather than have their names sorted.
-const searchMax = 4
 
 // search has a pattern meet every unit whose name begins as it must. The names are sorted,
 // or not there.
@@ -188,25 +185,22 @@ func (s *State) meet(p *pattern, u *item) {
 	}
 	u.fits = append(u.fits, p)
 	if u.at != nil && u.at.slot >= 0 {
-		p.hosts.add(u.at.slot, s.words)
+		p.hosts.add(u.at.slot, s)
 	}
 	if !u.Place.Global {
 		return
 	}
 	for _, h := range s.slotted {
 		if h != nil && slices.Contains(h.globals, u) {
-			p.hosts.add(h.slot, s.words)
+			p.hosts.add(h.slot, s)
 		}
 	}
 }
 
-// idleMax is how many patterns may be kept that no unit declares.
-const idleMax = 1024
-
 // forget makes the patterns anew, without those that no unit declares, where there are too
 // many of them. Slots have to be given out again after it.
 func (s *State) forget() bool {
-	if s.patterns.idle < idleMax || s.patterns.idle < len(s.patterns.all)/2 {
+	if s.patterns.idle < s.limits.idle || s.patterns.idle < len(s.patterns.all)/2 {
 		return false
 	}
 	s.patterns = newPatterns()

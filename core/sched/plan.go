@@ -59,7 +59,7 @@ func (s *State) Plan() []Decision {
 }
 
 // roundsMax bounds the rounds of one plan. What is still due then waits for the next.
-const roundsMax = 1000
+const roundsMax = 100
 
 func (s *State) decisions() []Decision {
 	list := s.touched
@@ -248,11 +248,15 @@ func (s *State) content(u *item) {
 }
 
 // put makes a move. Commit draws its consequences, undo takes it back.
-func (s *State) put(u *item, id, why string) {
+func (s *State) put(u *item, h *host, why string) {
 	s.steps = append(s.steps, step{u, u.Machine, why})
 	s.detach(u)
-	u.Machine = id
-	s.attach(u)
+	if h == nil {
+		u.Machine = ""
+		return
+	}
+	u.Machine = h.ID
+	s.attachTo(u, h)
 }
 
 func (s *State) commit() {
@@ -320,7 +324,7 @@ func (s *State) check(u *item) bool {
 		return false
 	}
 	h := u.at
-	s.put(u, "", why)
+	s.put(u, nil, why)
 	s.vacated(h)
 	return true
 }
@@ -392,7 +396,7 @@ func (s *State) place(u *item) bool {
 		return false
 	}
 	s.unwait(u)
-	s.put(u, h.ID, why)
+	s.put(u, h, why)
 	return true
 }
 
@@ -503,12 +507,12 @@ func (s *State) take(group []*item, h *host, why string) bool {
 	if h == nil {
 		return false
 	}
-	from, id := group[0].at, h.ID
+	from := group[0].at
 	if held(group, h) {
-		id = ""
+		h = nil
 	}
 	for _, u := range group {
-		s.put(u, id, why)
+		s.put(u, h, why)
 	}
 	s.vacated(from)
 	return true
@@ -542,7 +546,7 @@ func (s *State) shift(u *item) bool {
 	var h *host
 	if to == "" {
 		h = s.elsewhere(group)
-	} else if t := s.hosts[to]; t != nil && s.hindrance(group, t) == "" {
+	} else if t := s.hosts[to]; t != nil && hindrance(group, t) == "" && s.refusal(group, t) == "" {
 		h = t
 	}
 	if !s.take(group, h, why) {
@@ -553,10 +557,13 @@ func (s *State) shift(u *item) bool {
 	return true
 }
 
-// hindrance says why a group cannot move to a machine that was asked for, or "".
-func (s *State) hindrance(group []*item, h *host) string {
-	if r := s.refusal(group, h); r != "" {
-		return r
+// hindrance says what in a group keeps it from going to the machine that the first of it
+// was asked to move to, or "".
+func hindrance(group []*item, h *host) string {
+	for _, u := range group[1:] {
+		if u.Move != "" && u.Move != h.ID {
+			return u.Name + ", which has to be with it, was asked to move to " + short(u.Move)
+		}
 	}
 	if len(group) > 1 && held(group, h) {
 		return "Singleton: it cannot move together with others"

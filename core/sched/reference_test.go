@@ -38,7 +38,10 @@ func (r *reference) byName() []*Unit {
 
 func (r *reference) plan() []Decision {
 	r.from = map[string]string{}
-	for r.sweep(r.check) || r.sweep(r.place) || r.sweep(r.shift) {
+	for rounds := 0; r.sweep(r.check) || r.sweep(r.place) || r.sweep(r.shift); rounds++ {
+		if rounds > 50 {
+			panic("it does not settle")
+		}
 	}
 	var ds []Decision
 	for _, name := range slices.Sorted(maps.Keys(r.from)) {
@@ -350,7 +353,8 @@ func (r *reference) shift(u *Unit) bool {
 	}
 	group := r.group(u)
 	if u.Move != "" && u.Move != u.Machine {
-		if !r.able(group, u.Move) || len(group) > 1 && isHeld(group, u.Move) {
+		other := func(o *Unit) bool { return o.Move != "" && o.Move != u.Move }
+		if !r.able(group, u.Move) || len(group) > 1 && isHeld(group, u.Move) || slices.ContainsFunc(group, other) {
 			return false
 		}
 		r.take(group, u.Move)

@@ -65,10 +65,6 @@ func drawConditions(t *rapid.T, label string, ops bool) (list []unit.Condition) 
 
 func drawMachine(t *rapid.T, id string) Machine {
 	m := Machine{ID: id, Metadata: map[string]string{}}
-	for key, from := range map[string][]string{} {
-		_ = from
-		_ = key
-	}
 	m.Metadata["disk"] = rapid.SampledFrom([]string{"ssd", "hdd"}).Draw(t, "disk")
 	if rapid.Bool().Draw(t, "zoned") {
 		m.Metadata["zone"] = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "zone")
@@ -186,6 +182,9 @@ func TestPlansAreThoseOfTheReference(t *testing.T) {
 
 func play(t *rapid.T, additions bool) {
 	p := &pair{New(Options{}), newReference()}
+	if rapid.Bool().Draw(t, "low limits") {
+		p.state.limits = limits{few: 1, idle: 1}
+	}
 	for _, id := range someIDs[:rapid.IntRange(0, len(someIDs)).Draw(t, "machines")] {
 		p.setMachine(drawMachine(t, id))
 	}

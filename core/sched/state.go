@@ -11,6 +11,15 @@ import (
 // Options is how a State differs from the default: there is nothing yet.
 type Options struct{}
 
+// limits are where a picture changes from one way of keeping something to another. Tests
+// set them low.
+type limits struct {
+	few    int // a tally lists so many machines one by one
+	search int // so many patterns look at every unit rather than have their names sorted
+	idle   int // so many patterns are kept that no unit declares
+	whys   int // so many reasons are kept to be used again
+}
+
 // State is the picture that plans are made from: what it was told, and the decisions of
 // its own plans. What it is told costs as much as it affects, and so does the next Plan.
 type State struct {
@@ -38,6 +47,7 @@ type State struct {
 	stale     []*host            // whose globals may be others now
 	allStale  bool
 
+	limits limits
 	agenda
 	changes
 	late    []*item // planted.ConflictsByOwnView: not seen by the decisions of this plan
@@ -98,7 +108,8 @@ type kin struct {
 // New gives an empty picture.
 func New(Options) *State {
 	return &State{
-		hosts: map[string]*host{}, short: map[string][]*host{}, filters: map[string]*filter{}, byKey: map[string]*values{},
+		limits: limits{few: 64, search: 4, idle: 1024, whys: 1024},
+		hosts:  map[string]*host{}, short: map[string][]*host{}, filters: map[string]*filter{}, byKey: map[string]*values{},
 		patterns: newPatterns(), units: map[string]*item{}, families: map[string]*kin{}, followers: map[string][]*item{},
 	}
 }
@@ -187,6 +198,9 @@ func (s *State) SetUnit(told Unit) {
 	if same && u.Machine == told.Machine && u.wanted() == told.wanted() {
 		u.Unit = told
 		s.rouse(u)
+		if u.at != nil {
+			s.rouseAll(s.group(u)) // who goes with it may have waited for it
+		}
 		return
 	}
 	s.withdraw(u)
@@ -321,7 +335,10 @@ func (s *State) attach(u *item) {
 	if u.Machine == "" || !u.ordinary() {
 		return
 	}
-	h := s.host(u.Machine)
+	s.attachTo(u, s.host(u.Machine))
+}
+
+func (s *State) attachTo(u *item, h *host) {
 	u.at = h
 	u.onAt = len(h.on)
 	h.on = append(h.on, u)
@@ -402,10 +419,10 @@ func (s *State) present(u *item, h *host) {
 
 func (s *State) count(u *item, h *host) {
 	for _, p := range u.fits {
-		p.hosts.add(h.slot, s.words)
+		p.hosts.add(h.slot, s)
 	}
 	for _, p := range u.declares {
-		p.declarers.add(h.slot, s.words)
+		p.declarers.add(h.slot, s)
 	}
 }
 
