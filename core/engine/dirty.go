@@ -37,6 +37,9 @@ func (d *dirty) add(c registry.Change) {
 	}
 	for _, p := range c.Assigned {
 		d.unit(p.Unit)
+		if p.Machine != "" {
+			d.machines[p.Machine] = struct{}{}
+		}
 	}
 	for _, h := range c.Unused {
 		d.unused[h] = struct{}{}

@@ -51,6 +51,16 @@ func (r *rig) run(d time.Duration) {
 	})
 }
 
+// last is the last entry of the log that holds commands.
+func (r *rig) last() (last *store.Batch) {
+	for _, b := range r.Entries() {
+		if len(b.Commands) > 0 {
+			last = b
+		}
+	}
+	return last
+}
+
 func (r *rig) parse(text string) *unit.File {
 	f, err := unit.Parse(text, 0)
 	require.NoError(r.t, err)
@@ -121,7 +131,7 @@ func TestUnitFromSubmitToDestroy(t *testing.T) {
 	assert.Equal(t, hello, a.Raw)
 	assert.Equal(t, unit.Launched, a.State)
 	assert.Positive(t, a.Since)
-	assert.Len(t, r.Last().Commands, 2, "the placement and what the machine is told, in one entry")
+	assert.Len(t, r.last().Commands, 2, "the placement and what the machine is told, in one entry")
 
 	since := a.Since
 	r.desire("a.service", unit.Loaded)
@@ -171,12 +181,19 @@ func TestDeathIsOneEntry(t *testing.T) {
 		r.Commit(store.Command{Op: store.OpSet, Key: keys.State(name, "m1"), Value: registry.EncodeState(&registry.UnitState{MachineID: "m1"})},
 			store.Command{Op: store.OpSet, Key: keys.JobState(name), Value: "m1"})
 	}
+	before := len(r.Entries())
 	for r.value(keys.MachineObject("m1")) != "" {
-		r.run(10 * time.Millisecond)
+		r.run(time.Millisecond)
 	}
 	r.run(100 * time.Millisecond)
 	moved := 0
-	for _, c := range r.Last().Commands {
+	var decided *store.Batch
+	for _, b := range r.Entries()[before:] {
+		if len(b.Commands) > 1 && decided == nil {
+			decided = b
+		}
+	}
+	for _, c := range decided.Commands {
 		if c.Op == store.OpCompareAndSwap && c.Key == keys.Target(c.Key[len(keys.Job("")):len(c.Key)-len("/target")]) {
 			moved++
 		}
@@ -187,6 +204,8 @@ func TestDeathIsOneEntry(t *testing.T) {
 	assert.Len(t, r.model.AssignedTo("m3"), 25)
 	assert.Empty(t, r.model.AssignedTo("m1"))
 	assert.Empty(t, r.value(keys.JobState("u1.service")))
+	r.run(time.Second)
+	assert.NotContains(t, r.below(keys.Prefix), keys.Machine("m1"), "no directory is left of it either")
 }
 
 func TestGlobalUnits(t *testing.T) {

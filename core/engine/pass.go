@@ -76,6 +76,9 @@ func (g *Engine) plan() *plan {
 	}
 	p.units(sorted(d.units))
 	p.states(d.states)
+	for _, id := range sorted(d.machines) {
+		p.bury(id)
+	}
 	g.note(d.unused)
 	if d.all {
 		p.lumber()
@@ -287,6 +290,25 @@ func (p *plan) tidy(dir string, left int) {
 	}
 }
 
+// bury removes the directories of a machine of which nothing is known any more.
+func (p *plan) bury(id string) {
+	if p.g.model.Machine(id) != nil || len(p.g.model.AssignedTo(id)) > 0 || id == "" {
+		return
+	}
+	var dirs []string
+	files := false
+	p.g.src.View().Whole(p.g.keys.Machine(id), func(n *store.Node) {
+		dirs = append(dirs, n.Key)
+		files = files || !n.Dir
+	})
+	if files || p.full() {
+		return
+	}
+	for _, dir := range slices.Backward(dirs) { // what is inside first
+		p.tidy(dir, 0)
+	}
+}
+
 // states removes what machines that are gone have said.
 func (p *plan) states(pairs map[registry.Pair]struct{}) {
 	m := p.g.model
@@ -312,16 +334,27 @@ func comparePairs(a, b registry.Pair) int {
 // lumber removes directories in which there is nothing any more.
 func (p *plan) lumber() {
 	for _, dir := range []string{p.g.keys.Job(""), p.g.keys.States("")} {
-		n, err := p.g.src.View().Get(strings.TrimSuffix(dir, "/"), false)
-		if err != nil {
-			continue
-		}
-		for _, kid := range n.Nodes {
-			if kid.Dir && !p.full() {
-				p.tidy(kid.Key, p.inside(kid.Key))
+		for _, kid := range p.within(dir) {
+			if !p.full() {
+				p.tidy(dir+kid, p.inside(dir+kid))
 			}
 		}
 	}
+	for _, id := range p.within(p.g.keys.Machine("")) {
+		p.bury(id)
+	}
+}
+
+// within lists the names in a directory, whose key ends in a slash.
+func (p *plan) within(dir string) (names []string) {
+	n, err := p.g.src.View().Get(strings.TrimSuffix(dir, "/"), false)
+	if err != nil {
+		return nil
+	}
+	for _, kid := range n.Nodes {
+		names = append(names, strings.TrimPrefix(kid.Key, dir))
+	}
+	return names
 }
 
 // note keeps which contents are unused, and since when.

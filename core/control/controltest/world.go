@@ -52,15 +52,8 @@ func (w *World) Batches() (n int) {
 	return n
 }
 
-// Last is the last entry of the log that holds commands.
-func (w *World) Last() *store.Batch {
-	for i := len(w.log) - 1; i >= 0; i-- {
-		if len(w.log[i].Commands) > 0 {
-			return w.log[i]
-		}
-	}
-	return &store.Batch{}
-}
+// Entries lists the entries of the log.
+func (w *World) Entries() []*store.Batch { return w.log }
 
 // tick moves log time, as the keeper of a real cluster does.
 func (w *World) tick() {
