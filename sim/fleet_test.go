@@ -15,6 +15,7 @@ import (
 	"github.com/keelson/keelson/core/client"
 	"github.com/keelson/keelson/core/daemon"
 	"github.com/keelson/keelson/core/fleet"
+	"github.com/keelson/keelson/core/node"
 	"github.com/keelson/keelson/core/store"
 )
 
@@ -171,4 +172,41 @@ func TestUnitsOfADeadMachineRunElsewhere(t *testing.T) {
 	}))
 	t.Log("from power off to all running elsewhere:", r.Now()-start)
 	assert.Less(t, r.Now()-start, ttl+time.Second)
+}
+
+// While one member is of an older version, which cannot read fences, no engine decides:
+// it says so and waits. Units that run go on, and what was asked for meanwhile is done
+// when the last member is updated.
+func TestEnginesWaitForTheLastOldMember(t *testing.T) {
+	old := true
+	r := &fleetRig{t: t}
+	r.Cluster = NewCluster(4, 3, ClusterOptions{
+		Units: func(*Machine) *fleet.Config { return &fleet.Config{} },
+		Config: func(m *Machine, c *node.Config) {
+			if old && m.Name() == "n3" {
+				c.HoldBatch = 1
+			}
+		},
+	})
+	r.AwaitLeader(10 * time.Second)
+	n1, n3 := r.Machines()[0], r.Machines()[2]
+	status, text := r.ask(n1, "PUT", "/fleet/v1/units/a.service", fmt.Sprintf(helloUnit, "launched"))
+	require.Equal(t, 201, status, text)
+	deciding := func() bool {
+		for _, m := range r.Machines() {
+			if u := m.Node().(*daemon.Daemon).Units(); u != nil && u.Engine().Deciding() {
+				return true
+			}
+		}
+		return false
+	}
+	for range 60 {
+		r.RunFor(time.Second)
+		require.False(t, deciding())
+	}
+	machine, _ := r.state(n1, "a.service")
+	require.Empty(t, machine)
+	old = false
+	n3.Kill()
+	require.True(t, r.await(30*time.Second, func() bool { _, active := r.state(n1, "a.service"); return active == "active" }))
 }
