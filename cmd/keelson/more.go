@@ -4,5 +4,5 @@ import "github.com/urfave/cli/v3"
 
 // moreCommands are the commands that need neither a server nor a cluster.
 func moreCommands() []*cli.Command {
-	return append(wordCommands(), simCommand(), caCommand(), joinCommand(), discoveryCommand())
+	return append(wordCommands(), simCommand(), caCommand(), joinCommand(), discoveryCommand(), completionCommand())
 }

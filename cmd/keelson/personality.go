@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keelson/keelson/cmd/cli/complete"
 	"github.com/keelson/keelson/cmd/cli/etcdctl"
 	"github.com/keelson/keelson/cmd/cli/fleetctl"
 	"github.com/keelson/keelson/cmd/cli/locksmithctl"
@@ -34,6 +35,9 @@ func personality(name string) func(ctx context.Context, args []string) int {
 	return func(ctx context.Context, args []string) int {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		if len(args) > 1 && args[1] == complete.Word {
+			return offer(ctx, realTool(), name, args[2:])
+		}
 		return run(ctx, realTool(), args)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/keelson/keelson/cmd/cli/complete"
 	members "github.com/keelson/keelson/cmd/cli/member"
 	"github.com/keelson/keelson/cmd/cli/snapshot"
 	"github.com/keelson/keelson/cmd/cli/tool"
@@ -37,6 +38,9 @@ func words() []word {
 // wordNamed gives what runs a command line whose first word is name, nil if there is
 // none.
 func wordNamed(name string) func(ctx context.Context, args []string) int {
+	if name == complete.Word {
+		return func(ctx context.Context, args []string) int { return offer(ctx, realTool(), "keelson", args[1:]) }
+	}
 	for _, w := range words() {
 		if w.name != name {
 			continue

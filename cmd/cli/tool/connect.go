@@ -83,6 +83,9 @@ func Dial(ctx context.Context, c *cli.Command) (cl *client.Client, end func(), e
 	}), end, nil
 }
 
+// Endpoints are those that commands ask where no flag names others.
+func Endpoints(t *Tool) string { return cmp.Or(t.Getenv("ETCDCTL_ENDPOINTS"), defaultEndpoints) }
+
 // UseTLSDir takes the certificate that this machine shows where it is a client, if there
 // is one and no file is named.
 func (t *Tool) UseTLSDir(c *Connection) error {
