@@ -313,6 +313,11 @@ func (d *Daemon) Serve(req *gateway.Request, r gateway.Responder) (cancel func()
 
 // notYet is the answer of a process that is looking for its cluster.
 func (d *Daemon) notYet(req *gateway.Request) *gateway.Reply {
+	if d.cfg.Fleet != nil {
+		if r := fleet.NotYet(d.cfg.Fleet, req); r != nil {
+			return r
+		}
+	}
 	why := "stopping"
 	if d.boot != nil {
 		why = d.boot.Waiting()

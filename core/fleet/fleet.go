@@ -118,6 +118,12 @@ func (f *Fleet) Serve(req *gateway.Request, r gateway.Responder) (cancel func())
 	return f.api.Serve(req, r)
 }
 
+// NotYet is the answer of a process that looks for its cluster to a request for the units
+// API; nil where the request is for something else.
+func NotYet(cfg *Config, req *gateway.Request) *gateway.Reply {
+	return fleetapi.NotYet(req, cfg.Version)
+}
+
 // Flush ends a turn.
 func (f *Fleet) Flush() {
 	if f.engine != nil {

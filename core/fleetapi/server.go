@@ -92,6 +92,25 @@ func (s *Server) Serve(req *gateway.Request, r gateway.Responder) (cancel func()
 	return c.cancel
 }
 
+// NotYet is the answer to a request for this API of a process that has no cluster yet; nil
+// where the request is for something else.
+func NotYet(req *gateway.Request, version string) *gateway.Reply {
+	if _, ok := inside(req.Path); !ok || req.Peer {
+		return nil
+	}
+	var answer atOnce
+	c := &call{s: &Server{o: Options{Version: version}}, req: req, r: &answer}
+	c.unavailable()
+	return answer.reply
+}
+
+// atOnce keeps an answer that comes at once.
+type atOnce struct{ reply *gateway.Reply }
+
+func (o *atOnce) Reply(r *gateway.Reply) { o.reply = r }
+func (o *atOnce) Chunk([]byte) bool      { return false }
+func (o *atOnce) End()                   {}
+
 // call is one request on its way.
 type call struct {
 	s      *Server

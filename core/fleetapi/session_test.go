@@ -298,6 +298,13 @@ func TestCutOff(t *testing.T) {
 	w.Lost = 0
 }
 
+func TestNotYet(t *testing.T) {
+	r := fleetapi.NotYet(request("GET /fleet/v1/units"), version)
+	require.NotNil(t, r)
+	assert.Equal(t, `{"error":{"code":503,"message":"fleet server unable to communicate with etcd"}}`, string(r.Body))
+	assert.Nil(t, fleetapi.NotYet(request("GET /v2/keys"), version))
+}
+
 func TestDiscovery(t *testing.T) {
 	w := newWorld(t, 1, 1, fleetapi.Options{})
 	var d struct {
