@@ -184,8 +184,8 @@ func (s *settings) drawNodes() {
 	batch := pick(r, 0, 0, 100, 5_000)
 	segment := pick(r, 0, 0, 2_000, 50_000)
 	chunk := pick(r, 0, 0, 500, 20_000)
-	if slices.Contains(s.Workloads, "bulk") {
-		chunk = max(chunk, 100_000) // or a large snapshot takes minutes of round trips
+	if slices.Contains(s.Workloads, "bulk") || slices.Contains(s.Workloads, unitsLoad) {
+		chunk = max(chunk, 100_000) // or a large snapshot takes minutes of round trips, and is old when it arrives
 	}
 	later := laterVersion(s.Seed)
 	s.node = func(m *sim.Machine, c *node.Config) {

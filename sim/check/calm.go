@@ -178,7 +178,7 @@ func Expired(c *sim.Cluster, b Bounds, core Core, most time.Duration) bool {
 				last = c.Now()
 			}
 			seen[m] = n.View().Index()
-			if holdsTTL(m, n) {
+			if holdsTTL(n) {
 				held = m.Name()
 			}
 		}
@@ -199,12 +199,10 @@ func gaveTTL(v *store.View, after store.Index) bool {
 }
 
 // holdsTTL says whether a node holds a key with a TTL.
-func holdsTTL(m *sim.Machine, n *node.Node) bool {
-	_, has := n.Store().NextDeadline()
-	if !has || !sim.RunsUnits(m) {
-		return has
+func holdsTTL(n *node.Node) (has bool) {
+	if _, any := n.Store().NextDeadline(); !any {
+		return false
 	}
-	has = false
 	n.View().Whole("/", func(k *store.Node) { has = has || k.Expires != 0 && !leased(k) })
 	return has
 }
