@@ -42,6 +42,7 @@ func devCommand() *cli.Command {
 			&cli.IntFlag{Name: "members", Value: 3, Usage: "how many members: 1, 3 or 5", Local: true},
 			&cli.IntFlag{Name: "client-port", Value: 2379, Usage: "port of the first member for clients; 2379 brings 4001 with it", Local: true},
 			&cli.IntFlag{Name: "peer-port", Value: 2380, Usage: "port of the first member for its peers", Local: true},
+			&cli.StringFlag{Name: "units", Value: "process", Usage: "what runs units: process, or off", Local: true},
 			&cli.DurationFlag{Name: "restart-after", Value: 2 * time.Second, Usage: "how long a member that died by itself stays down", Local: true},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -51,8 +52,8 @@ func devCommand() *cli.Command {
 			return runDev(ctx, &devOptions{
 				dataDir: c.String("data-dir"), members: c.Int("members"),
 				clientPort: c.Int("client-port"), peerPort: c.Int("peer-port"),
-				restartAfter: c.Duration("restart-after"),
-				out:          c.Root().Writer, colour: isTerminal(c.Root().Writer),
+				restartAfter: c.Duration("restart-after"), units: c.String("units"),
+				out: c.Root().Writer, colour: isTerminal(c.Root().Writer),
 			})
 		},
 	}
@@ -68,12 +69,15 @@ type devOptions struct {
 	members              int
 	clientPort, peerPort int
 	restartAfter         time.Duration
+	units                string
 	out                  io.Writer
 	colour               bool
 }
 
 func (o *devOptions) check() error {
 	switch {
+	case o.units != "process" && o.units != "off":
+		return &usageError{fmt.Errorf("dev: --units=%s: want process or off", o.units)}
 	case o.members != 1 && o.members != 3 && o.members != 5:
 		return &usageError{fmt.Errorf("dev: --members=%d: want 1, 3 or 5", o.members)}
 	case o.clientPort < 1 || devPort(o.clientPort, o.members) > 65535:
@@ -117,6 +121,10 @@ func runDev(ctx context.Context, o *devOptions) error {
 		d.tasks.Go(func() { m.ask(devStop) })
 	}
 	d.tasks.Wait()
+	for _, m := range d.members {
+		d.tasks.Go(m.endUnits)
+	}
+	d.tasks.Wait()
 	return nil
 }
 
@@ -143,12 +151,16 @@ func (d *dev) prepare() error {
 			peer:   loopbackURL(devPort(o.peerPort, i+1)),
 			asked:  make(chan request),
 		}
+		if err := m.identify(); err != nil {
+			return err
+		}
 		cluster = append(cluster, m.name+"="+m.peer)
 		d.members = append(d.members, m)
 	}
 	if o.clientPort == 2379 && isFree(oldClientPort) {
 		d.members[0].client = append(d.members[0].client, loopbackURL(oldClientPort))
 	}
+	d.members[0].socket = d.fleetSocket()
 	for _, m := range d.members {
 		m.cluster = strings.Join(cluster, ",")
 		for _, raw := range append([]string{m.peer}, m.client...) {
@@ -217,11 +229,11 @@ func (d *dev) welcome() string {
   %[2]s etcdctl%[3]s get /message
   %[2]s etcdctl%[3]s cluster-health
   curl -L %[4]s/v2/keys/mykey -XPUT -d value="this is awesome"
-  %[2]s dev%[5]s status
-  %[2]s dev%[5]s kill %[1]d        kill -9, until: %[2]s dev%[5]s restart %[1]d
+%[7]s  %[2]s dev%[5]s status
+  %[2]s dev%[5]s kill %[1]d        no power, until: %[2]s dev%[5]s restart %[1]d
   %[2]s dev%[5]s pause 2       SIGSTOP, until: %[2]s dev%[5]s resume 2
 
-Ctrl-C stops the cluster; the data stays in %[6]s.`, len(d.members), k, flags, last, dir, d.opts.dataDir)
+Ctrl-C stops the cluster; the data stays in %[6]s.`, len(d.members), k, flags, last, dir, d.opts.dataDir, d.welcomeUnits(k))
 }
 
 // relative is how a person in the working directory would type path.

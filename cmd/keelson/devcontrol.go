@@ -21,7 +21,7 @@ import (
 
 // devVerbs are the words after dev. Those with a member act on it.
 var devVerbs = []devVerb{
-	{string(devKill), "kill -9 member N; it stays down until restart", true},
+	{string(devKill), "kill -9 member N and its units, as a machine that loses power; it stays down until restart", true},
 	{string(devPause), "stop member N with SIGSTOP, as a machine that hangs", true},
 	{string(devResume), "let member N go on", true},
 	{string(devRestart), "stop member N in order, if it runs, and start it", true},
@@ -238,7 +238,8 @@ func isTerminal(out io.Writer) bool {
 func withoutOptions() (env []string) {
 	for _, line := range os.Environ() {
 		name, _, _ := strings.Cut(line, "=")
-		if !strings.HasPrefix(name, "ETCD_") || name == "" {
+		option := strings.HasPrefix(name, "ETCD_") || strings.HasPrefix(name, "KEELSON_") || strings.HasPrefix(name, "FLEET_")
+		if !option || name == "" {
 			env = append(env, line)
 		}
 	}

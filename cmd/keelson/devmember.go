@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -46,6 +47,7 @@ type devMember struct {
 	client  []string
 	peer    string
 	cluster string
+	socket  string // of fleetctl, "none" for those that have none
 	asked   chan request
 
 	// Of the goroutine that runs it.
@@ -111,7 +113,10 @@ func (m *devMember) start() string {
 		"--name", m.name, "--data-dir", filepath.Join(m.dev.opts.dataDir, m.name),
 		"--listen-client-urls", strings.Join(m.client, ","), "--advertise-client-urls", m.client[0],
 		"--listen-peer-urls", m.peer, "--initial-advertise-peer-urls", m.peer,
-		"--initial-cluster", m.cluster, "--initial-cluster-token", "keelson-dev")
+		"--initial-cluster", m.cluster, "--initial-cluster-token", "keelson-dev",
+		"--units", m.dev.opts.units, "--machine-id-file", m.idFile(), "--units-directory", m.unitsDir(),
+		"--fleet-socket", m.socket, "--public-ip", "127.0.0.1", "--metadata", "name="+m.name,
+		"--fleet-config", os.DevNull)
 	cmd.Env = withoutOptions()
 	lines := m.dev.printer.lines(m.number, m.name)
 	cmd.Stdout, cmd.Stderr = lines, lines
@@ -148,6 +153,7 @@ func (m *devMember) kill() string {
 	m.cmd.Process.Kill()
 	<-m.exited
 	m.cmd, m.exited = nil, nil
+	m.cutUnits()
 	m.dev.printer.say("%s was killed; dev restart %d starts it again", m.name, m.number)
 	return m.set("down, killed")
 }

@@ -100,7 +100,7 @@ func runDiscovery(ctx context.Context, args []string, out, errOut io.Writer) err
 	if o.etcd != "" {
 		err = serveBacked(ctx, s, o.etcd, log)
 	} else {
-		err = asAddr(serve(ctx, s, log))
+		err = asAddr(serve(ctx, s, log, nil))
 	}
 	if err != nil {
 		return fmt.Errorf("discovery: %w", err)

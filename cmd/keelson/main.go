@@ -1,6 +1,7 @@
 // Command keelson is the one binary: it picks the tool by its own name or by its first word.
 //
-// Called as etcdctl or locksmithctl, through a link of that name, it is that tool.
+// Called as etcdctl, fleetctl or locksmithctl, through a link of that name, it is that
+// tool; as etcd or fleetd it serves.
 // Otherwise the first word says what to do.
 package main
 
@@ -35,10 +36,16 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if isEtcd(name) {
 		return finish(runServe(ctx, name, args[1:], true, out, errOut), errOut)
 	}
+	if isFleetd(name) {
+		return finish(runFleetd(ctx, args[1:], out, errOut), errOut)
+	}
 	if tool := personality(name); tool != nil {
 		return tool(ctx, args)
 	}
 	if len(args) > 1 {
+		if isFleetd(args[1]) {
+			return finish(runFleetd(ctx, args[2:], out, errOut), errOut)
+		}
 		if args[1] == unithost.Word {
 			return finish(unithost.Host(args[2:]), errOut)
 		}
@@ -60,8 +67,8 @@ func root(in io.Reader, out, errOut io.Writer) *cli.Command {
 	cmd := &cli.Command{
 		Name:        "keelson",
 		Usage:       "cluster services for Linux machines, in one binary",
-		Description: "The original tools are part of it: keelson etcdctl …, keelson locksmithctl …, or links of those names.",
-		Commands:    append([]*cli.Command{serveCommand(), devCommand(), versionCommand()}, moreCommands()...),
+		Description: "The original tools are part of it: keelson etcdctl …, keelson fleetctl …, keelson locksmithctl …, or links of those names.",
+		Commands:    append([]*cli.Command{serveCommand(), devCommand(), installCommand(), versionCommand()}, moreCommands()...),
 		Action: func(_ context.Context, c *cli.Command) error {
 			if word := c.Args().First(); word != "" {
 				return &usageError{fmt.Errorf("unknown command %q: see keelson --help", word)}

@@ -36,7 +36,8 @@ func isEtcd(name string) bool { return name == "etcd" || name == "etcd2" }
 // runServe runs the words after serve to their end. Lenient starts what guides of the
 // original say as it is written.
 func runServe(ctx context.Context, program string, args []string, lenient bool, out, errOut io.Writer) error {
-	o, err := options.Parse(options.Source{Args: args, Environ: os.Environ(), ReadFile: os.ReadFile, Lenient: lenient})
+	source := options.Source{Args: args, Environ: os.Environ(), ReadFile: os.ReadFile, Lenient: lenient}
+	o, err := options.Parse(source)
 	var usage *options.UsageError
 	switch {
 	case errors.Is(err, options.ErrHelp):
@@ -56,14 +57,16 @@ func runServe(ctx context.Context, program string, args []string, lenient bool, 
 	for _, r := range o.Remarks {
 		log.Log(env.Warn, r)
 	}
-	if err := serve(ctx, o, log); err != nil {
+	again := func() (*options.Serve, error) { return options.Parse(source) }
+	if err := serve(ctx, o, log, &attendant{again: again, out: out}); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
 }
 
-// serve runs a process until it is told to stop by a signal.
-func serve(ctx context.Context, o *options.Serve, log realnet.Log) error {
+// serve runs a process until it is told to stop by a signal. Who attends to the other
+// signals may be nil.
+func serve(ctx context.Context, o *options.Serve, log realnet.Log, who *attendant) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
@@ -77,6 +80,7 @@ func serve(ctx context.Context, o *options.Serve, log realnet.Log) error {
 	if err != nil {
 		return err
 	}
+	go who.attend(p, ended)
 	select {
 	case s := <-signals:
 		log.Log(env.Info, "stopping", "signal", s)

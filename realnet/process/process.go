@@ -477,30 +477,59 @@ func (j *journal) copy(conn net.Conn) error {
 
 // Shutdown has the host of a directory stop its units and end, and waits for that.
 // Without one it does nothing.
-func Shutdown(dir string) error {
+func Shutdown(dir string) error { return end(dir, syscall.SIGTERM) }
+
+// PowerOff ends the host of a directory and all that its units run, as a loss of power
+// does.
+func PowerOff(dir string) error {
+	if err := end(dir, syscall.SIGKILL); err != nil {
+		return err
+	}
+	left, err := filepath.Glob(filepath.Join(dir, hostDir, "*"+stateEnd))
+	for _, path := range left {
+		var n note
+		text, _ := os.ReadFile(path)
+		if json.Unmarshal(text, &n) == nil && n.ID != "" {
+			r := &run{id: n.ID}
+			signalAll(r.members(), syscall.SIGKILL)
+		}
+		os.Remove(path)
+	}
+	return err
+}
+
+// end sends a signal to the host of a directory and waits until it is gone.
+func end(dir string, s syscall.Signal) error {
 	conn, err := dial(dir)
 	if err != nil {
-		return nil
+		return nil // there is none
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
+	pid, err := peer(conn)
 	if err != nil {
 		return err
 	}
-	pid := 0
-	err = raw.Control(func(fd uintptr) {
-		if c, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			pid = int(c.Pid)
-		}
-	})
-	if err != nil || pid == 0 {
+	if err := syscall.Kill(pid, s); err != nil {
 		return err
 	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		return err
+	io.Copy(io.Discard, conn) // until it ends, in whatever way
+	return nil
+}
+
+// peer is the process at the other end of a socket.
+func peer(conn net.Conn) (pid int, err error) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
 	}
-	_, err = io.Copy(io.Discard, conn) // until it ends
-	return err
+	var c *syscall.Ucred
+	if e := raw.Control(func(fd uintptr) { c, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED) }); e != nil {
+		return 0, e
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int(c.Pid), nil
 }
 
 var (

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -161,13 +160,7 @@ func (r *rig) hostPID() int {
 	conn, err := dial(r.dir)
 	require.NoError(r, err)
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
+	pid, err := peer(conn)
 	require.NoError(r, err)
-	pid := 0
-	raw.Control(func(fd uintptr) {
-		c, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-		require.NoError(r, err)
-		pid = int(c.Pid)
-	})
 	return pid
 }

@@ -79,10 +79,20 @@ begin with initial- or discovery are ignored: a member does not change its clust
 In a unit with Type=notify the process reports that it is ready once it knows what it is: a machine that waits for
 others at a discovery service is still starting. With WatchdogSec= it reports that its loop turns.
 
+## Units
+
+The file of --fleet-config has lines KEY=VALUE, where KEY is a variable of the section Units without FLEET_, in lower
+case; values may be quoted; # and ; begin comments. A flag wins over a variable, and that over the file. What units
+may ask of a machine and how they are placed is in [scheduling](scheduling.md), what works without systemd in
+[units as processes](process-units.md), and unit files for the daemon itself are in [systemd](systemd.md).
+
 ## Signals
 
 On SIGTERM or SIGINT the member stops listening, answers the requests under way, hands leadership over and
-ends with status 0. A second signal ends it at once, which loses nothing that was acknowledged.
+ends with status 0. A second signal ends it at once, which loses nothing that was acknowledged. Units run on, unless
+--drain-at-stop is given. SIGHUP has --fleet-config read again: metadata, capacity and the public address take
+effect at once, all else at the next start. SIGUSR1 prints what the agent of units knows, as one line of JSON, to
+standard output.
 
 ## Exit statuses
 

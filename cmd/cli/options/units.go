@@ -126,6 +126,11 @@ var unitOptions = []option{
 		set: func(r *reading, v string) (err error) { r.Units.SystemdUser, err = boolean(v); return err },
 	},
 	{
+		name: "drain-at-stop", ours: true, def: "false",
+		doc: "Unload this machine's units when the process is told to end, as fleetd did: others take them over at once. Without it they run on, and the next start finds them.",
+		set: func(r *reading, v string) (err error) { r.Units.Fleet.DrainAtStop, err = boolean(v); return err },
+	},
+	{
 		name: "token-limit", fleet: true, def: strconv.Itoa(registry.DefaultPage), kind: "N",
 		doc: "How many entries a page of the units API has.",
 		set: func(r *reading, v string) (err error) { r.Units.Fleet.Page, err = within(v, 1, 65535); return err },
@@ -166,16 +171,6 @@ const (
 	ownStore = "the store is in this process"
 	unsigned = "units are not signed"
 )
-
-// Metadata reads what the option metadata says of the same flags, variables and file
-// again, for SIGHUP.
-func Metadata(s Source) (map[string]string, error) {
-	o, err := Parse(s)
-	if err != nil {
-		return nil, err
-	}
-	return o.Units.Fleet.Metadata, nil
-}
 
 func metadata(v string) (map[string]string, error) {
 	all := make(map[string]string)

@@ -77,9 +77,9 @@ func TestFleetConfig(t *testing.T) {
 		"FLEET_BOGUS is ignored: no option of that name",
 	}, s.Remarks)
 
-	m, err := Metadata(Source{Args: []string{"--fleet-config=other"}, ReadFile: oneFile("other", "metadata=a=b")})
+	s, err = Parse(Source{Args: []string{"--fleet-config=other"}, ReadFile: oneFile("other", "metadata=a=b")})
 	require.NoError(t, err)
-	assert.Equal(t, map[string]string{"a": "b"}, m)
+	assert.Equal(t, map[string]string{"a": "b"}, s.Units.Fleet.Metadata)
 }
 
 func TestUnitRefusals(t *testing.T) {
