@@ -120,9 +120,10 @@ func (a *Agent) remember() {
 		u.mark = a.note.former[name]
 		u.known, u.found = true, true
 		u.mark.Launched = u.mark.Launched && a.note.sameBoot
-		u.claim.maybe, u.claim.unsure = u.mark.Fenced, u.mark.Fenced
-		for _, k := range []*own{&u.state, &u.launched} { // a write of that life may still be under way
-			k.doubt, k.late = true, true
+		late := a.env.Clock.Now().Add(lateMax) // a write of that life may still be under way
+		u.claim.maybe, u.claim.late = u.mark.Fenced, late
+		for _, k := range []*own{&u.state, &u.launched} {
+			k.doubt, k.late = true, late
 		}
 	}
 }
@@ -369,32 +370,30 @@ func (u *local) decided(w *Wanted) {
 	u.want = w
 }
 
-// adopt brings what is here under the decisions in force. A unit that runs needs no
-// start, whoever started it. One of which the note tells nothing counts as launched if
-// it runs or has failed: it was, by somebody who cannot be asked any more. A newer
-// decision to launch what has ended starts it again.
+// adopt brings what is here under the decisions in force. One of which the note tells
+// nothing counts as launched if it runs or has failed: it was, by somebody who cannot be
+// asked any more. By a newer decision to launch it is started in any case: that changes
+// nothing for a unit that runs, but overtakes a stop that a former life may have sent.
 func (a *Agent) adopt() {
 	changed := false
 	a.each(func(u *local) {
 		if u.have == nil || u.job != nil || u.doubt {
 			return
 		}
-		was := u.mark
-		if !u.known {
-			u.known, u.strange = true, true
-			u.mark.Launched = mayRun(u.have) || u.have.Active == "failed" && !a.note.found
-		}
-		if w := u.want; w != nil && w.State == unit.Launched && w.Hash == u.have.Hash {
-			switch {
-			case runs(u.have) && !u.halted:
-				u.mark.Launched = true
-			case w.Since > u.mark.Since && was.Since != 0:
-				u.mark.Launched = false
+		launched, w := u.mark.Launched, u.want
+		mine := w != nil && w.State == unit.Launched && w.Hash == u.have.Hash
+		switch {
+		case !u.known:
+			u.known, u.strange = true, !mine
+			u.mark = mark{Launched: mayRun(u.have) || u.have.Active == "failed" && !a.note.found, Fenced: u.mark.Fenced}
+			launched = !u.mark.Launched // has to be noted
+			if mine {
+				u.mark.Since, u.mark.Rules = w.Since, rules(w.Place)
 			}
-			u.mark.Since = w.Since
-			u.mark.Rules, u.strange = rules(w.Place), false
+		case mine && w.Since > u.mark.Since:
+			u.mark.Launched = false
 		}
-		changed = changed || was.Launched != u.mark.Launched || was.Since != u.mark.Since || !slices.Equal(was.Rules, u.mark.Rules)
+		changed = changed || launched != u.mark.Launched
 	})
 	if changed {
 		a.note.save()

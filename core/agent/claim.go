@@ -15,10 +15,11 @@ type claim struct {
 	epoch  int  // of the lease under which it was asked for
 	maybe  bool // the store may have it in our name
 	flying bool
-	unsure bool // an outcome is unknown: it may come to be in our name later
+	late   env.Instant // until when it may come to be in our name by a write of which nobody has heard
 	number uint64
 	again  env.Instant
-	refuse int // times in a row
+	rest   env.Instant // before which it need not be given back again
+	refuse int         // times in a row
 }
 
 // Waits of claims.
@@ -96,7 +97,7 @@ func (a *Agent) claims() {
 		case c.flying || a.wait(c.again):
 		case need && !c.held && a.lease.valid():
 			a.claim(u)
-		case !need && c.maybe && (!u.active() || u.want != nil && u.want.State == "launched"):
+		case !need && c.maybe && !a.wait(c.rest) && (!u.active() || u.want != nil && u.want.State == "launched"):
 			a.release(u)
 		}
 	})
@@ -115,7 +116,7 @@ func (a *Agent) claim(u *local) {
 	}
 	key, id := a.cfg.Keys.Claim(u.name), a.cfg.Machine
 	epoch := a.lease.epoch
-	c.flying, c.maybe = true, true
+	c.flying, c.maybe, c.rest = true, true, 0
 	a.src.Propose(store.Command{Op: store.OpCreate, Key: key, Value: id}, func(r store.Result) {
 		if r.Err == nil || r.Err.Code != store.CodeExists {
 			a.claimed(u, epoch, r)
@@ -134,7 +135,7 @@ func (a *Agent) claimed(u *local, epoch int, r store.Result) {
 		c.held, c.epoch, c.refuse = true, epoch, 0
 	case r.Err == nil:
 	case r.Err.Code == store.CodeCompareFailed: // another machine has it
-		c.maybe = c.unsure
+		c.maybe = a.env.Clock.Now() < c.late
 		c.pause(a)
 		if u.active() {
 			a.halt(u, "another machine holds its claim")
@@ -142,7 +143,7 @@ func (a *Agent) claimed(u *local, epoch int, r store.Result) {
 	case r.Err.Code == store.CodeKeyNotFound: // taken away just now
 		c.pause(a)
 	default:
-		c.unsure = true
+		c.late = a.env.Clock.Now().Add(lateMax)
 		c.pause(a)
 	}
 	a.wake()
@@ -163,11 +164,8 @@ func (a *Agent) release(u *local) {
 		switch {
 		case r.Err == nil || r.Err.Code == store.CodeKeyNotFound || r.Err.Code == store.CodeCompareFailed:
 			c.refuse = 0
-			c.maybe = c.unsure // what came late is looked for once more
-			if c.unsure {
-				c.again = a.env.Clock.Now().Add(lateMax)
-			}
-			c.unsure = false
+			c.maybe = a.env.Clock.Now() < c.late // then it is looked for once more
+			c.rest = c.late
 			if !c.maybe {
 				u.mark.Fenced = false
 				a.note.save()

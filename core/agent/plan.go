@@ -81,7 +81,7 @@ func (s *Steps) move(w *Wanted, h *Have) {
 		s.load(w)
 	case w.State == unit.Loaded && h.Launched:
 		s.Stop = append(s.Stop, w.Name)
-	case w.State == unit.Launched && !h.Launched && !runs(&h.UnitStatus):
+	case w.State == unit.Launched && !h.Launched:
 		s.Start = append(s.Start, w.Name)
 	}
 }

@@ -13,17 +13,17 @@ import (
 // write of it is under way; what is wanted next waits for that and replaces what waited
 // before.
 type own struct {
-	key  string
-	want string // "" is absent
-	told string // what the store has, unless doubt
-	// doubt says that what the store has is not known, and late that a write may still
-	// have its effect after the next.
-	doubt, late bool
-	shared      bool // another machine may have written it: job-state
-	flying      bool
-	queued      bool
-	again       env.Instant
-	paid        env.Instant // see pay
+	key   string
+	want  string // "" is absent
+	told  string // what the store has, unless doubt
+	doubt bool   // what the store has is not known
+	done  bool   // what is wanted was written, and may have been undone by what came late
+	// late is until when a write may still have its effect of which nobody has heard.
+	late   env.Instant
+	shared bool // another machine may have written it: job-state
+	flying bool
+	queued bool
+	paid   env.Instant // see pay
 }
 
 func (k *own) settled() bool { return k.want == k.told && !k.doubt && !k.flying }
@@ -46,13 +46,14 @@ type outbox struct {
 
 // set says what the store should have under the key.
 func (o *outbox) set(k *own, value string) {
+	k.done = k.done && k.want == value
 	k.want = value
 	o.push(k)
 }
 
 // anew has the key written whatever it was said to hold.
 func (o *outbox) anew(k *own) {
-	k.doubt = true
+	k.doubt, k.done = true, false
 	o.push(k)
 }
 
@@ -72,7 +73,7 @@ func (o *outbox) pump() {
 	for len(o.queue) > 0 && o.flying < writesMax && !o.a.wait(o.again) { // a write may fail inside the call
 		k := o.queue[0]
 		o.queue = o.queue[1:]
-		if k.flying || k.want == k.told && o.a.wait(k.again) || !o.pay(k) {
+		if k.flying || k.done && o.a.wait(k.late) || !o.pay(k) {
 			later = append(later, k)
 			continue
 		}
@@ -151,13 +152,14 @@ func (o *outbox) sent(k *own, value string, r store.Result) {
 	switch {
 	case r.Err == nil, value == "" && (r.Err.Code == store.CodeKeyNotFound || r.Err.Code == store.CodeCompareFailed):
 		o.failures = 0
-		k.told, k.doubt = value, false
-		if k.late { // what comes late may undo this: it is written once more
-			k.late, k.doubt, k.again = false, true, now.Add(lateMax)
-		}
+		k.told = value
+		k.doubt = now < k.late // then it is written once more
+		k.done = k.doubt && k.want == value
 	default:
 		k.doubt = true
-		k.late = k.late || r.Err.Code == store.CodeRaftInternal
+		if r.Err.Code == store.CodeRaftInternal {
+			k.late = now.Add(lateMax)
+		}
 		o.again = now.Add(min(retryMin<<min(o.failures, 10), retryMax))
 		o.failures++
 	}
@@ -175,7 +177,7 @@ func (a *Agent) report(u *local) {
 	if !a.note.has(u.number) {
 		return // what nobody knows of after a crash would never be taken back
 	}
-	launched := u.want != nil && !u.want.Global && u.want.State == unit.Launched && u.mark.Launched
+	launched := u.want != nil && !u.want.Global && u.want.State == unit.Launched && u.launches()
 	switch {
 	case launched:
 		a.out.set(&u.launched, a.cfg.Machine)
@@ -191,6 +193,11 @@ func (a *Agent) report(u *local) {
 		u.shown = s
 		a.out.set(&u.state, registry.EncodeState(&s))
 	}
+}
+
+// launches says that systemd was told to start the unit that is wanted, or need not be.
+func (u *local) launches() bool {
+	return u.mark.Launched || u.have != nil && u.have.Hash == u.want.Hash && runs(u.have) && !u.halted
 }
 
 // shown is what a unit's state should say; the zero value is nothing.

@@ -411,14 +411,16 @@ func (a *Agent) followed(changed []env.UnitStatus, err error) {
 	a.wake()
 }
 
-// status takes what systemd says of one unit. Of one that nobody knows of, it is asked:
-// its file may be gone already.
+// status takes what systemd says of one unit. Of one that nobody knows of, or of another
+// file than was written, it is asked: what it says may be older than what was done since.
 func (a *Agent) status(s *env.UnitStatus) {
 	u := a.units[s.Name]
 	switch {
 	case u == nil || u.have == nil && u.writing == "":
 		a.doubts = true
 	case u.forgotten:
+	case u.have != nil && s.Hash != u.have.Hash && s.Hash != u.writing:
+		a.doubts = true
 	default:
 		a.is(u, s)
 	}

@@ -188,13 +188,14 @@ type host struct {
 	marks   map[string]int
 	log     []string
 	drain   bool
-	changed map[string]time.Duration // when something was decided on a unit
+	told    time.Duration             // when Follow tells last
+	onJob   func(env.JobVerb, string) // called when the agent asks for a job
 }
 
 func (w *world) host(name string) *host {
 	h := &host{
 		world: w, name: name, id: strings.Repeat(name[len(name)-1:], 32), drift: 1, rand: rand.New(rand.NewPCG(w.rand.Uint64(), 2)),
-		files: map[string][]byte{}, ttl: 30 * time.Second, marks: map[string]int{}, changed: map[string]time.Duration{}, facts: agent.Facts{Host: name, PublicIP: "10.0.0." + name[len(name)-1:]},
+		files: map[string][]byte{}, ttl: 30 * time.Second, marks: map[string]int{}, facts: agent.Facts{Host: name, PublicIP: "10.0.0." + name[len(name)-1:]},
 	}
 	h.systemd = systemd.New(h.rig(), systemd.Options{})
 	h.systemd.On()
@@ -379,11 +380,18 @@ func (s *unitManager) Change(c env.UnitChange, done func([]env.UnitError, error)
 }
 
 func (s *unitManager) Job(v env.JobVerb, name string, done func(env.JobResult, error)) {
+	if s.h.onJob != nil {
+		s.h.onJob(v, name)
+	}
 	s.h.systemd.Job(v, name, func(r env.JobResult, err error) { s.h.do(s.life, func() { done(r, err) }) })
 }
 
 func (s *unitManager) Follow(fn func([]env.UnitStatus, error)) {
-	s.h.systemd.Follow(func(l []env.UnitStatus, err error) { s.h.do(s.life, func() { fn(l, err) }) })
+	s.h.systemd.Follow(func(l []env.UnitStatus, err error) {
+		at := max(s.h.told, s.h.now+time.Duration(s.h.rand.IntN(200))*time.Microsecond) // in order
+		s.h.told = at
+		s.h.after(at-s.h.now, func() { s.h.input(s.life, func() { fn(l, err) }) })
+	})
 }
 
 // source is the store as one machine sees it.
