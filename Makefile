@@ -44,6 +44,7 @@ lint: ## vet, floors, determinism, comments, form
 
 bench: packages build ## measure the benchmarks of docs/performance.md against Debian's etcd, and the simulator
 	go run ./bench/keys
+	go run ./bench/units
 	bin/keelson sim bench
 
 fuzz: ## run every fuzz target for FUZZTIME (default 20s)

@@ -141,9 +141,7 @@ func (s *State) introduce() {
 	fresh := ps.fresh
 	ps.fresh = nil
 	var sorted []string
-	if len(fresh) > s.limits.search {
-		sorted = s.names()
-	}
+	searches := 0
 	for _, p := range fresh {
 		if p.exact {
 			s.meet(p, s.units[p.literal])
@@ -152,6 +150,9 @@ func (s *State) introduce() {
 				s.meet(p, u)
 			}
 		} else {
+			if searches++; searches > s.limits.search && sorted == nil {
+				sorted = s.names()
+			}
 			s.search(p, sorted)
 		}
 		ps.byLiteral[p.literal] = append(ps.byLiteral[p.literal], p)

@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -237,6 +238,7 @@ func (p *pair) judge(t *rapid.T, before *reference, ds []Decision) {
 		e := p.state.Explain(u.Name)
 		require.Equal(t, able, e.Able, "machines able to run %s: %v", u.Name, e)
 		for _, r := range e.Refusals {
+			require.True(t, slices.ContainsFunc(reasons, func(known Reason) bool { return strings.HasPrefix(r.Reason, known.Head) }), r.Reason)
 			able += r.Machines
 		}
 		require.Equal(t, len(p.plain.machines), able, "each machine once: %v", e)
