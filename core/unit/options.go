@@ -2,6 +2,7 @@ package unit
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ type option struct {
 	OptionInfo
 	newFirst bool // values of the new name come before those of the legacy ones
 	set      func(p *Placement, values []string) error
+	doubt    func(value, unit string) string // see Doubts; nil has none
 }
 
 // options is the one table of them: reading, checking, help, completion and the reference
@@ -42,20 +44,23 @@ var options = []option{{
 		Name: "MachineOf", Legacy: []string{"X-ConditionMachineOf"}, Value: "UNIT", Many: "all of them",
 		Doc: "Only a machine that the unit of exactly this name is on.",
 	},
-	set: func(p *Placement, v []string) error { p.Peers = v; return nil },
+	set:   func(p *Placement, v []string) error { p.Peers = v; return nil },
+	doubt: doubtPeer,
 }, {
 	OptionInfo: OptionInfo{
 		Name: "MachineMetadata", Legacy: []string{"X-ConditionMachineMetadata"}, Value: "CONDITION",
 		Many: "of one key with `=`: any of them; otherwise all",
 		Doc:  "Only a machine whose metadata meet the condition.",
 	},
-	set: func(p *Placement, v []string) (err error) { p.Metadata, err = parseConditions(v, false); return err },
+	set:   func(p *Placement, v []string) (err error) { p.Metadata, err = parseConditions(v, false); return err },
+	doubt: doubtCondition,
 }, {
 	OptionInfo: OptionInfo{
 		Name: "Conflicts", Legacy: []string{"X-Conflicts"}, Value: "GLOB…", Many: "any of them",
 		Doc: "Only a machine without another unit whose name fits the pattern; holds in both directions.",
 	},
-	set: func(p *Placement, v []string) error { p.Conflicts = fields(v); return nil },
+	set:   func(p *Placement, v []string) error { p.Conflicts = fields(v); return nil },
+	doubt: doubtPatterns,
 }, {
 	OptionInfo: OptionInfo{
 		Name: "Global", Value: "BOOL", Many: "the last counts",
@@ -67,7 +72,8 @@ var options = []option{{
 		Name: "Replaces", Value: "GLOB…", Many: "any of them",
 		Doc: "Units that fit the pattern give way to this one: they move to another machine.",
 	},
-	set: func(p *Placement, v []string) error { p.Replaces = fields(v); return nil },
+	set:   func(p *Placement, v []string) error { p.Replaces = fields(v); return nil },
+	doubt: doubtPatterns,
 }, {
 	OptionInfo: OptionInfo{
 		Name: "Singleton", Value: "BOOL", Many: "the last counts", Ours: true,
@@ -297,6 +303,51 @@ func (f *File) Unknown() (names []string) {
 		}
 	}
 	return names
+}
+
+// Doubts says of what is accepted, for the sake of old units, that it does not do what
+// was meant: one line each, in the order of the options.
+func (f *File) Doubts(name string) (lines []string) {
+	n := Split(name)
+	for _, o := range options {
+		if o.doubt == nil {
+			continue
+		}
+		for _, written := range append(slices.Clone(o.Legacy), o.Name) {
+			for _, v := range f.values(written, n) {
+				if why := o.doubt(v, name); why != "" {
+					lines = append(lines, fmt.Sprintf("%s=%s %s", written, v, why))
+				}
+			}
+		}
+	}
+	return lines
+}
+
+func doubtCondition(v, _ string) string {
+	if _, ok, err := ParseCondition(v); ok || err != nil {
+		return ""
+	}
+	return "is ignored: want one KEY=VALUE, or a list of them in quotes"
+}
+
+func doubtPatterns(v, _ string) string {
+	for _, pattern := range strings.Fields(v) {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return "is ignored: " + pattern + " is no pattern"
+		}
+	}
+	return ""
+}
+
+func doubtPeer(v, name string) string {
+	if v == name {
+		return "is the unit itself, which so can run nowhere"
+	}
+	if CheckName(v) != nil {
+		return "is no name of a unit, so this one can run nowhere"
+	}
+	return ""
 }
 
 func known(name string) bool {

@@ -95,6 +95,18 @@ func TestUnknown(t *testing.T) {
 	assert.Equal(t, []string{"Bogus", "X-MachineOf"}, f.Unknown())
 }
 
+func TestDoubts(t *testing.T) {
+	f := parse(t, fleet("MachineMetadata=region=us-east disk=hdd", "Conflicts=a* [", "MachineOf=%p.service", "MachineOf=b", "X-Conflicts=[", "MachineMetadata=a=b", "Prefer=a=b"))
+	assert.Equal(t, []string{
+		"MachineOf=a.service is the unit itself, which so can run nowhere",
+		"MachineOf=b is no name of a unit, so this one can run nowhere",
+		"MachineMetadata=region=us-east disk=hdd is ignored: want one KEY=VALUE, or a list of them in quotes",
+		"X-Conflicts=[ is ignored: [ is no pattern",
+		"Conflicts=a* [ is ignored: [ is no pattern",
+	}, f.Doubts("a.service"))
+	assert.Empty(t, parse(t, hello).Doubts("hello.service"))
+}
+
 func TestConditionsHold(t *testing.T) {
 	metadata := map[string]string{"disk": "ssd", "cores": "8", "kernel": "6.10", "rack": "x7"}
 	for text, want := range map[string]bool{

@@ -170,6 +170,9 @@ func (c *call) put(ctx context.Context, name string, f *unit.File, state unit.St
 	for _, option := range f.Unknown() {
 		c.warn("WARN Unit %s: unrecognized requirement in [%s] section: %q", name, unit.Section, option)
 	}
+	for _, doubt := range f.Doubts(name) {
+		c.warn("WARN Unit %s: %s", name, doubt)
+	}
 	u := &client.Unit{Name: name, DesiredState: string(state), Options: client.UnitOptions(f)}
 	if err := c.cluster.Put(ctx, u); err != nil {
 		return nil, fmt.Errorf("failed creating unit %s: %w", name, err)

@@ -78,6 +78,9 @@ func (s *session) readFiles(names []string) (files []file, err error) {
 		for _, option := range f.Unknown() {
 			fmt.Fprintf(s.t.Err, "keelson: %s: nobody knows the option %q of [%s]\n", name, option, unit.Section)
 		}
+		for _, doubt := range f.Doubts(path.Base(name)) {
+			fmt.Fprintf(s.t.Err, "keelson: %s: %s\n", name, doubt)
+		}
 		files = append(files, file{Unit: path.Base(name), file: f})
 	}
 	return files, nil
