@@ -158,7 +158,11 @@ func (w *write) End(err error) {
 	o, why := w.outcome(err)
 	switch retry.Of(o).For("PUT") {
 	case retry.GiveAnswer:
-		w.m.hold(w.result())
+		r := w.result()
+		if w.c.Refresh && r.result.Event != nil {
+			r.until = 0 // nobody is woken by it, so it would be shown late, and it changes nothing
+		}
+		w.m.hold(r)
 	case retry.TryNext:
 		w.next()
 	default:
@@ -185,13 +189,13 @@ func (w *write) outcome(err error) (retry.Outcome, string) {
 func (w *write) result() *waiting {
 	if w.status >= 400 {
 		e := refusal(w.status, w.body)
-		return &waiting{done: w.done, result: store.Result{Err: e, Index: e.Index}}
+		return &waiting{done: w.done, result: store.Result{Err: e, Index: e.Index}, until: e.Index}
 	}
 	e, err := parseEvent(w.body)
 	if err != nil {
 		return &waiting{done: w.done, result: unknown(w.base+": "+err.Error(), w.m.index())}
 	}
-	return &waiting{done: w.done, result: store.Result{Event: e, Index: max(w.index, e.Index)}}
+	return &waiting{done: w.done, result: store.Result{Event: e, Index: max(w.index, e.Index)}, until: e.Index}
 }
 
 func parseEvent(text []byte) (*store.Event, error) {
@@ -228,11 +232,12 @@ func parseEvent(text []byte) (*store.Event, error) {
 type waiting struct {
 	done   func(store.Result)
 	result store.Result
+	until  store.Index
 	timer  env.Timer
 }
 
 func (m *Mirror) hold(w *waiting) {
-	if m.view == nil || m.view.Index() >= w.result.Index {
+	if m.view == nil || m.view.Index() >= w.until {
 		w.done(w.result)
 		return
 	}
@@ -242,7 +247,7 @@ func (m *Mirror) hold(w *waiting) {
 
 // reached gives the outcomes that the view shows.
 func (m *Mirror) reached(index store.Index) {
-	m.release(func(w *waiting) bool { return w.result.Index <= index })
+	m.release(func(w *waiting) bool { return w.until <= index })
 }
 
 func (m *Mirror) release(due func(*waiting) bool) {
