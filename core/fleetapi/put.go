@@ -189,6 +189,7 @@ func (c *call) propose(commands []store.Command, done func([]store.Result)) {
 	for i, command := range commands {
 		c.s.src.Propose(c.ticket.Stamp(command), func(r store.Result) {
 			results[i] = r
+			c.wrote = c.wrote || r.Err == nil && !r.Stale
 			if left--; left == 0 && !c.over {
 				done(results)
 			}

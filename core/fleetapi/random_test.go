@@ -222,6 +222,31 @@ func TestCreateOnce(t *testing.T) {
 	}
 }
 
+// Who is told that nothing was done may ask again elsewhere, so it must be true: members
+// are cut off at any moment of a write.
+func TestUnsentIsTrue(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, rapid.Uint64().Draw(t, "seed"), 2, fleetapi.Options{})
+		w.Delay = 200 * time.Millisecond
+		rival := w.begin(1, request(`PUT /fleet/v1/units/x.service {"options":[`+contents[2].sent+`]}`))
+		w.Run(time.Duration(rapid.IntRange(0, 300).Draw(t, "later"))*time.Millisecond, nil)
+		r := w.begin(0, request(`PUT /fleet/v1/units/x.service {"desiredState":"launched","options":[`+contents[1].sent+`]}`))
+		for range rapid.IntRange(1, 4).Draw(t, "cuts") {
+			w.Run(time.Duration(rapid.IntRange(0, 400).Draw(t, "pause"))*time.Millisecond, nil)
+			w.Members[0].Cut = !w.Members[0].Cut
+		}
+		w.Run(20*time.Second, nil)
+		w.Members[0].Cut = false
+		w.Run(2*time.Minute, nil)
+		require.NotNil(t, rival.reply)
+		require.NotNil(t, r.reply)
+		if r.header("X-Keelson-Outcome") == "unsent" {
+			u := w.models[1].Unit("x.service")
+			require.True(t, u == nil || u.Desired == unit.Inactive && u.File.Options[0].Value != "/bin/a", "%s", r.line())
+		}
+	})
+}
+
 func FuzzRequests(f *testing.F) {
 	f.Add("PUT", "/units/x.service", "", sleep)
 	f.Add("PATCH", "/machines", "", `[{"op":"add","path":"/a/metadata/b","value":"c"}]`)

@@ -120,6 +120,7 @@ type call struct {
 	ticket gateway.Ticket
 	r      gateway.Responder
 	over   bool
+	wrote  bool   // a command of it was applied
 	more   bool   // the answer goes on in chunks
 	stop   func() // of what the call waits for, or nil
 }
@@ -215,5 +216,9 @@ var unsent = gateway.Header{Name: retry.Header, Value: retry.Unsent}
 
 // unavailable answers where nobody can tell what is true.
 func (c *call) unavailable() {
+	if c.wrote {
+		c.refuse(500, "the outcome is unknown: a part was done, and the store is away now")
+		return
+	}
 	c.refuse(503, "fleet server unable to communicate with etcd", unsent)
 }
