@@ -13,6 +13,7 @@ import (
 type Changes struct {
 	u      *Units
 	poll   bool // there is no stream
+	stream bool // there is one
 	open   *UnitEvents
 	opened time.Duration
 }
@@ -47,6 +48,7 @@ func (h *Changes) Wait(ctx context.Context, d time.Duration) error {
 func (h *Changes) subscribe(ctx context.Context, d time.Duration, pause func() error) (err error) {
 	h.opened = h.u.c.doer.Now()
 	if h.open, err = h.u.Events(ctx, d); err == nil {
+		h.stream = true
 		return nil
 	}
 	h.poll = errors.Is(err, ErrNoPage)
@@ -55,6 +57,10 @@ func (h *Changes) subscribe(ctx context.Context, d time.Duration, pause func() e
 	}
 	return pause()
 }
+
+// Streams tells whether the server is known to have a stream of events, as the original
+// has not.
+func (h *Changes) Streams() bool { return h.stream }
 
 // Close ends the stream, if there is one. Wait may be called again.
 func (h *Changes) Close() {

@@ -98,6 +98,9 @@ func (c *call) settle(ctx context.Context, goals []goal) error {
 	w := &waiter{c: c, open: goals, ready: c.settled(), reached: func(goal, *client.Unit) {}}
 	err := w.wait(ctx, c.limit())
 	if err == nil {
+		err = c.lasting(ctx, goals)
+	}
+	if err == nil {
 		return nil
 	}
 	var failed *client.StartError
@@ -112,6 +115,28 @@ func (c *call) settle(ctx context.Context, goals []goal) error {
 	return refuse("Error waiting for systemd unit states, err: %w", why)
 }
 
+// settleFor is how long after its start a unit is looked at once more.
+const settleFor = 100 * time.Millisecond
+
+// lasting finds out which units were started and have failed at once.
+func (c *call) lasting(ctx context.Context, goals []goal) error {
+	if err := c.clock.Sleep(ctx, settleFor); err != nil {
+		return err
+	}
+	p, err := c.look(ctx, goals)
+	if err != nil {
+		return err
+	}
+	for _, g := range goals {
+		if s := p.on(g.name); s != nil {
+			if _, err := s.Started(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // settled judges a start by what systemd says: running is good, failed is not, and a unit
 // that has ended is good if it ended well. Where the server does not say how a job ended,
 // a unit that is still not active after an attempt counts as one that has ended.
@@ -124,7 +149,7 @@ func (c *call) settled() func(g goal, p *picture) (bool, error) {
 			return false, &client.StartError{Unit: g.name, Why: "it was destroyed meanwhile"}
 		case s == nil:
 			return false, nil
-		case s.ActiveState == "inactive" && s.Result == "" && s.LoadState == "loaded":
+		case s.ActiveState == "inactive" && s.Result == "" && s.LoadState == "loaded" && !c.changes.Streams():
 			return c.clock.Now()-began >= attempt, nil
 		}
 		return s.Started()

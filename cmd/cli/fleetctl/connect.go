@@ -59,9 +59,11 @@ func (c *call) dial() error {
 	c.all = client.New(d, c.options(eps))
 	if driver == "etcd" {
 		c.cluster = newStore(c.all, c.text("etcd-key-prefix"))
-		return nil
+	} else {
+		c.cluster = c.all.Units()
 	}
-	c.cluster = c.all.Units()
+	c.changes = c.all.Units().Changes(driver != "etcd") // keys have to be looked at again and again
+	c.ends = append(c.ends, c.changes.Close)
 	return nil
 }
 
@@ -130,9 +132,6 @@ func (c *call) connection(eps []string) (tool.Connection, error) {
 	}
 	return how, nil
 }
-
-// changes waits for changes of the cluster; keys have to be looked at again and again.
-func (c *call) changes() *client.Changes { return c.all.Units().Changes(c.api() != nil) }
 
 // api is the units API with all its pages; nil where the driver is another.
 func (c *call) api() *client.Units {

@@ -76,6 +76,7 @@ type call struct {
 	all     *client.Client
 	cluster cluster
 	clock   clock
+	changes *client.Changes
 	ends    []func()
 	ips     map[string]string // of machines; nil until somebody asks
 	said    []event           // what was done, where it is told as JSON
@@ -119,8 +120,8 @@ func (c *call) flush() error {
 }
 
 func (c *call) close() {
-	for _, end := range c.ends {
-		end()
+	for i := len(c.ends) - 1; i >= 0; i-- {
+		c.ends[i]()
 	}
 }
 

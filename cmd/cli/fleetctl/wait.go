@@ -50,8 +50,6 @@ var errTime = errors.New("timed out")
 // unless it is 0, is over. What is left is in open then.
 func (w *waiter) wait(ctx context.Context, limit time.Duration) error {
 	began := w.c.clock.Now()
-	changes := w.c.changes()
-	defer changes.Close()
 	for {
 		p, err := w.c.look(ctx, w.open)
 		if err != nil {
@@ -67,8 +65,8 @@ func (w *waiter) wait(ctx context.Context, limit time.Duration) error {
 				return errTime
 			}
 		}
-		w.c.shown.show(w.c, passed, w.open, p)
-		if err := changes.Wait(ctx, left); err != nil {
+		w.c.shown.show(ctx, w.c, passed, w.open, p)
+		if err := w.c.changes.Wait(ctx, left); err != nil {
 			return err
 		}
 	}
@@ -167,10 +165,12 @@ func arrived(g goal, p *picture) (bool, error) {
 // progress is the line on a terminal that says what is being waited for.
 type progress struct{ width int }
 
-// progressAfter is how long somebody at a terminal is left without a word.
-const progressAfter = time.Second
+const (
+	progressAfter = time.Second // for so long somebody at a terminal is left without a word
+	progressMax   = 79
+)
 
-func (p *progress) show(c *call, passed time.Duration, open []goal, now *picture) {
+func (p *progress) show(ctx context.Context, c *call, passed time.Duration, open []goal, now *picture) {
 	if !c.Terminal || passed < progressAfter {
 		return
 	}
@@ -179,24 +179,40 @@ func (p *progress) show(c *call, passed time.Duration, open []goal, now *picture
 	if len(open) > 1 {
 		text += fmt.Sprintf(" and %d more", len(open)-1)
 	}
-	text += ": " + situation(g, now)
+	text += ": " + c.situation(ctx, g, now)
+	if len(text) > progressMax { // a line that the terminal breaks could not be wiped
+		text = strings.ToValidUTF8(text[:progressMax-3], "") + "..."
+	}
 	io.WriteString(c.Err, "\r"+text+strings.Repeat(" ", max(0, p.width-len(text))))
 	p.width = len(text)
 }
 
 // situation is where a unit stands, in a few words.
-func situation(g goal, p *picture) string {
+func (c *call) situation(ctx context.Context, g goal, p *picture) string {
 	u := p.units[g.name]
 	switch s := p.on(g.name); {
 	case u == nil:
 		return "destroyed"
 	case u.MachineID == "":
-		return "on no machine yet; see \"keelson why " + g.name + "\""
+		return "on no machine" + c.why(ctx, g.name)
 	case s == nil:
 		return u.CurrentState + " on " + client.ShortID(u.MachineID)
 	default:
 		return fmt.Sprintf("%s on %s, %s %s", u.CurrentState, client.ShortID(u.MachineID), s.ActiveState, s.SubState)
 	}
+}
+
+// why is why a unit is on no machine, where the server says so.
+func (c *call) why(ctx context.Context, name string) string {
+	api := c.api()
+	if api == nil {
+		return ""
+	}
+	e, err := api.Why(ctx, name)
+	if err != nil {
+		return ""
+	}
+	return ": " + e.Why
 }
 
 func (p *progress) clear(w io.Writer) {
