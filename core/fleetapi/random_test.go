@@ -13,8 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/keelson/keelson/core/control/controltest"
 	"github.com/keelson/keelson/core/fleetapi"
 	"github.com/keelson/keelson/core/gateway"
+	"github.com/keelson/keelson/core/registry"
+	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/core/unit"
 )
 
@@ -279,4 +282,43 @@ func FuzzRequests(f *testing.F) {
 			require.NotNil(t, u.File)
 		}
 	})
+}
+
+// apart is a source on which the desired state of a unit does not make it into the entry
+// of its object: somebody else's comes between, once.
+type apart struct {
+	*controltest.Member
+	cut  bool // and then nobody can be reached
+	done bool
+}
+
+func (a *apart) Propose(c store.Command, done func(store.Result)) {
+	if a.done || !strings.HasSuffix(c.Key, "/target-state") {
+		a.Member.Propose(c, done)
+		return
+	}
+	a.done = true
+	a.Member.Propose(store.Command{Op: store.OpSet, Key: c.Key, Value: "loaded"}, func(store.Result) {
+		a.Cut = a.cut
+		done(store.Result{Err: &store.Error{Code: store.CodeExists}})
+	})
+}
+
+func TestHalfDone(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		w := &world{World: controltest.New(1, 1), t: t}
+		e := w.Env()
+		src := &apart{Member: w.Members[0], cut: cut}
+		w.models = append(w.models, registry.Open(src, keys, e.Log))
+		w.servers = append(w.servers, fleetapi.New(e, src, w.models[0], nil, fleetapi.Options{}))
+		w.Run(time.Second, nil)
+		r := w.ask(0, `PUT /fleet/v1/units/x.service {"desiredState":"launched","options":[`+contents[1].sent+`]}`)
+		if cut {
+			assert.Equal(t, problem(500, "the outcome is unknown: a part was done, and the store is away now"), r.line())
+			assert.Empty(t, r.header("X-Keelson-Outcome"))
+			continue
+		}
+		assert.Equal(t, "201", r.line())
+		assert.Equal(t, unit.Launched, w.models[0].Unit("x.service").Desired)
+	}
 }
