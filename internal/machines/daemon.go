@@ -9,10 +9,9 @@ import (
 	"time"
 )
 
-// daemon are the files that have systemd run keelson as a member of the cluster.
+// daemon are the files that make keelson a member of the cluster.
 func (m *Machine) daemon(c *Cluster) []file {
 	return []file{
-		{path: "/etc/systemd/system/" + daemonUnit, mode: 0o644, text: unitFile},
 		{path: "/etc/keelson/environment", mode: 0o600, text: strings.Join(m.settings(c), "\n") + "\n"},
 	}
 }
@@ -36,25 +35,6 @@ func (m *Machine) settings(c *Cluster) []string {
 		"FLEET_METADATA=" + m.Metadata,
 	}, c.config.Settings...)
 }
-
-const unitFile = `[Unit]
-Description=Keelson
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-Type=notify
-EnvironmentFile=/etc/keelson/environment
-ExecStart=/usr/bin/keelson serve
-Restart=always
-RestartSec=1
-WatchdogSec=30
-StateDirectory=keelson
-LimitNOFILE=65536
-
-[Install]
-WantedBy=multi-user.target
-`
 
 // Ready returns when all machines are members of one cluster, and are listed as machines
 // that run units.

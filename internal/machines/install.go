@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,16 +16,8 @@ import (
 // program is where the machines have keelson.
 const program = "/usr/bin/keelson"
 
-// personalities are the names under which the program is also called.
-var personalities = []string{"fleetctl", "etcdctl", "locksmithctl"}
-
-// The units that every machine has enabled.
-const (
-	networkUnit = "cluster-network.service"
-	daemonUnit  = "keelson.service"
-)
-
-var services = []string{networkUnit, daemonUnit}
+// networkUnit gives a machine its address.
+const networkUnit = "cluster-network.service"
 
 // install lays the machine's overlay and puts into it what makes it this machine, and
 // the daemon.
@@ -43,17 +36,20 @@ func (m *Machine) install(c *Cluster, keys keyRing) error {
 			return err
 		}
 	}
-	for _, unit := range services {
-		if err := m.symlink("/etc/systemd/system/multi-user.target.wants/"+unit, "../"+unit); err != nil {
-			return err
-		}
+	if err := m.symlink("/etc/systemd/system/multi-user.target.wants/"+networkUnit, "../"+networkUnit); err != nil {
+		return err
 	}
-	for _, name := range personalities {
-		if err := m.symlink(filepath.Join(filepath.Dir(program), name), filepath.Base(program)); err != nil {
-			return err
-		}
+	return m.installDaemon(c.config.Binary)
+}
+
+// installDaemon has keelson put itself, its unit files and its other names onto the
+// machine.
+func (m *Machine) installDaemon(binary string) error {
+	said, err := exec.Command(binary, "install", "--links", "--root="+m.Root()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s install: %w: %s", binary, err, said)
 	}
-	return m.Install(c.config.Binary)
+	return nil
 }
 
 // unmount takes the overlay away.

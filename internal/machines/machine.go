@@ -13,8 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Machine is one container.
@@ -133,7 +131,7 @@ func (m *Machine) keep(cmd *exec.Cmd, ended chan struct{}) {
 	defer close(ended)
 	for {
 		cmd.Wait()
-		m.bury()
+		m.group.kill() // a machine may outlive its nspawn
 		if cmd.ProcessState.ExitCode() != rebootStatus {
 			return
 		}
@@ -148,24 +146,8 @@ func (m *Machine) keep(cmd *exec.Cmd, ended chan struct{}) {
 	}
 }
 
-// bury ends what a dead nspawn left: the machine may outlive it.
-func (m *Machine) bury() {
-	pid := m.leader()
-	m.group.kill()
-	reap(pid)
-}
-
-// reap takes note of the death of a machine whose nspawn died with it or before: it has
-// become a child of process 1, which this process is in its jail.
-func reap(pid int) {
-	if pid != 0 {
-		unix.Wait4(pid, nil, 0, nil)
-	}
-}
-
 // PowerOff takes the machine's power away: nothing in it has the time to do anything.
 func (m *Machine) PowerOff() error {
-	pid := m.leader()
 	err := m.group.kill()
 	m.mu.Lock()
 	ended := m.ended
@@ -175,11 +157,10 @@ func (m *Machine) PowerOff() error {
 	}
 	select {
 	case <-ended:
+		return nil
 	case <-time.After(goneMax):
 		return fmt.Errorf("%s: does not end", m.Host)
 	}
-	reap(pid)
-	return nil
 }
 
 // Pause has the machine stand still, without its knowing.

@@ -4,8 +4,8 @@
 // Debian packages, with an overlay of its own, and a machine ID, a hostname, a
 // journal, a D-Bus and an sshd of its own, on a private bridge. What holds:
 //
-//   - Whoever boots machines is process 1 of namespaces of its own (Jail): with its
-//     end, whatever way, their processes and mounts are gone.
+//   - Whoever boots machines does so in namespaces of its own (Jail): with its end,
+//     whatever way, their processes and mounts are gone.
 //   - All processes of a cluster are in one control group, all its links are ports
 //     of one bridge, and all its files are in one directory. Remove takes away these
 //     three, and needs to know nothing but the directory.
