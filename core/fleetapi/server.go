@@ -3,6 +3,7 @@ package fleetapi
 import (
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/keelson/keelson/core/auth"
 	"github.com/keelson/keelson/core/control"
@@ -133,15 +134,23 @@ func (c *call) cancel() {
 	}
 }
 
+// freshMax is how long a request waits for a fresh model. Clients wait three seconds, and
+// an answer tells them more than none.
+const freshMax = 2500 * time.Millisecond
+
 // fresh calls then once the model holds all that was acknowledged before, and whoever
 // asks may do what he does.
 func (c *call) fresh(then func()) {
+	timer := c.s.env.Clock.After(freshMax, c.unavailable)
+	c.stop = timer.Stop
 	c.s.src.Barrier(func(err error) {
+		timer.Stop()
 		switch {
 		case c.over:
 		case err != nil || !c.s.model.Ready():
 			c.unavailable()
 		default:
+			c.stop = nil
 			c.admit(then)
 		}
 	})

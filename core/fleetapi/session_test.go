@@ -286,8 +286,10 @@ func TestCutOff(t *testing.T) {
 	const unavailable = `503 {"error":{"code":503,"message":"fleet server unable to communicate with etcd"}}`
 	w.Members[0].Cut = true
 	for _, line := range []string{"GET /fleet/v1/units", "PUT /fleet/v1/units/x.service " + sleep, "DELETE /fleet/v1/units/x.service", "GET /fleet/v1/events"} {
+		asked := w.Now()
 		r := w.ask(0, line)
 		assert.Equal(t, unavailable, r.line())
+		assert.Less(t, w.Now().Sub(asked), 3*time.Second, "before clients give up")
 		assert.Equal(t, "unsent", r.header("X-Keelson-Outcome"))
 	}
 	w.Members[0].Cut = false
