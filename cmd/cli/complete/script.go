@@ -54,7 +54,11 @@ _keelson() {
     docs=("${(@)lines//$'\t'/  -- }")
     compadd -l -d docs -a words_only
 }
-compdef _keelson %PROGRAMS%
+if [[ $funcstack[1] == _keelson ]]; then
+    _keelson "$@" # loaded by its first use
+else
+    compdef _keelson %PROGRAMS%
+fi
 `
 
 const fish = `function __keelson_complete

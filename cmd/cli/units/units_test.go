@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/urfave/cli/v3"
 
 	"github.com/keelson/keelson/cmd/cli/tool"
 	"github.com/keelson/keelson/core/client"
@@ -335,4 +338,36 @@ func TestHelp(t *testing.T) {
 	}
 	assert.Equal(t, 1, f.run(nil, "rollout", "bogus").status)
 	assert.Empty(t, f.asked)
+}
+
+func TestReferencePage(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/operations.md")
+	require.NoError(t, err)
+	page := string(text)
+	common := map[string]bool{}
+	for _, f := range flags() {
+		common[f.Names()[0]] = true
+	}
+	var list func(parents string, cmd *cli.Command)
+	list = func(parents string, cmd *cli.Command) {
+		name := strings.TrimSpace(parents + " " + cmd.Name)
+		for _, sub := range cmd.Commands {
+			list(name, sub)
+		}
+		if len(cmd.Commands) > 0 {
+			return
+		}
+		assert.Contains(t, page, "### "+strings.TrimSpace(name+" "+cmd.ArgsUsage)+"\n")
+		assert.Contains(t, page, "\n\n"+strings.ToUpper(cmd.Usage[:1])+strings.Split(cmd.Usage, ",")[0][1:])
+		for _, f := range tool.Flags(cmd) {
+			if common[f.Name] {
+				continue
+			}
+			usage, _, _ := strings.Cut(f.Usage, " (default: ")
+			assert.Regexp(t, "\n\\| `"+regexp.QuoteMeta(f.Names)+"` \\| [^|]*\\| "+regexp.QuoteMeta(usage)+" \\|\n", page)
+		}
+	}
+	for _, cmd := range Commands() {
+		list("", cmd)
+	}
 }
