@@ -108,3 +108,21 @@ func BenchmarkOnePlacement(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkMachineDiesWhileOthersWait is S2 where half of a large template's instances
+// wait for a machine without a sibling.
+func BenchmarkMachineDiesWhileOthersWait(b *testing.B) {
+	c := small(cluster.Cluster{Machines: 10_000, Templates: 1, Instances: 20_000})
+	c.Instances = 2 * c.Machines
+	s := c.Told()
+	s.Plan()
+	i := 0
+	for b.Loop() {
+		m := c.Machine(i % c.Machines)
+		s.RemoveMachine(m.ID)
+		s.Plan()
+		s.SetMachine(m)
+		s.Plan()
+		i++
+	}
+}

@@ -27,6 +27,7 @@ type agenda struct {
 	// due again when something has changed that may help.
 	waiting  []*item
 	planning bool
+	refused  refused
 }
 
 // changes are moves that are made, whose consequences have still to be drawn or which may
@@ -47,6 +48,7 @@ type step struct {
 // of the names of their units. A unit that may stay where it is does.
 func (s *State) Plan() []Decision {
 	s.settle()
+	s.refused.u = nil
 	s.planning = true
 	for round := 0; round < roundsMax; round++ {
 		if !s.sweep(checks, s.check) && !s.sweep(places, s.place) && !s.sweep(shifts, s.shift) {
@@ -115,6 +117,15 @@ func (s *State) sweep(t task, do func(u *item) bool) bool {
 	}
 	s.sweeping = false
 	return changed
+}
+
+// tidy strikes units that are gone off the agenda of a picture that seldom plans.
+func (s *State) tidy() {
+	for t, due := range s.due {
+		if len(due) > 2*len(s.items)+s.limits.idle {
+			s.due[t] = slices.DeleteFunc(due, func(u *item) bool { return u.gone })
+		}
+	}
 }
 
 // mark makes a unit due for a task.
@@ -390,14 +401,41 @@ func (s *State) place(u *item) bool {
 		s.content(u)
 		return false
 	}
+	if s.refused.covers(u) {
+		s.wait(u)
+		return false
+	}
 	h, why := s.destination(u)
 	if h == nil {
+		s.refused.note(u)
 		s.wait(u)
 		return false
 	}
 	s.unwait(u)
 	s.put(u, h, why)
 	return true
+}
+
+// refused is the last unit that no machine could have, while nothing has changed since.
+// Its siblings, which follow it by name, need not be tried.
+type refused struct{ u *item }
+
+// covers reports whether u asks for the same as the unit that was refused.
+func (r *refused) covers(u *item) bool {
+	return r.u != nil && plainDemands(u) && r.u.filter == u.filter &&
+		slices.Equal(r.u.declares, u.declares) && slices.Equal(r.u.fits, u.fits)
+}
+
+func (r *refused) note(u *item) {
+	if plainDemands(u) {
+		r.u = u
+	}
+}
+
+// plainDemands reports whether a unit asks for nothing but metadata and conflicts.
+func plainDemands(u *item) bool {
+	p := u.Place
+	return p.MachineID == "" && len(p.Peers)+len(p.Resources)+len(p.Replaces)+p.MaxPerMachine == 0 && u.Held == "" && u.Move == ""
 }
 
 // destination gives the machine for a unit that is on none, cleared of what it replaces,

@@ -247,6 +247,7 @@ func (s *State) RemoveUnit(name string) {
 	s.items[last] = nil
 	s.items = s.items[:last]
 	s.rouseFollowers(u)
+	s.tidy()
 }
 
 // withdraw takes a unit out of the picture, from outside.
@@ -428,6 +429,7 @@ func (s *State) count(u *item, h *host) {
 
 // absent is the reverse.
 func (s *State) absent(u *item, h *host) {
+	s.refused.u = nil
 	if planted.On(planted.ConflictsByOwnView) {
 		s.catchUp()
 	}

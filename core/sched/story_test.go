@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/core/unit"
 )
 
@@ -261,6 +262,22 @@ func TestRebalance(t *testing.T) {
 	assert.Equal(t, preview[2:], s.Rebalance(2))
 	assert.Empty(t, s.Rebalance(2))
 	s.plan()
+}
+
+// TestDecisionsOfOnePassSeeEachOther fails where the bug is planted that this is about; in
+// builds that can plant it, it shows that it does.
+func TestDecisionsOfOnePassSeeEachOther(t *testing.T) {
+	together := func() bool {
+		s := tell(t, "m1", "m2 x=y", "m3")
+		s.unit("a@1.service", "Conflicts=a@*.service", "MachineMetadata=x=y")
+		s.unit("a@2.service", "Conflicts=a@*.service", "MachineMetadata=x=y")
+		return len(s.Plan()) == 2
+	}
+	assert.False(t, together())
+	if planted.Plant(planted.ConflictsByOwnView) {
+		defer planted.Plant(planted.None)
+		assert.True(t, together())
+	}
 }
 
 // TestRebalancingHelps holds for any picture: within the budget, to where units may be, and

@@ -1,0 +1,40 @@
+package sched_test
+
+import (
+	"testing"
+
+	"github.com/keelson/keelson/bench/units/cluster"
+	"github.com/keelson/keelson/core/sched"
+	"github.com/keelson/keelson/core/unit"
+)
+
+// BenchmarkWishes is one unit more with each of the additions, on 10,000 machines.
+func BenchmarkWishes(b *testing.B) {
+	ssd := []unit.Condition{{Key: "disk", Op: "=", Values: []string{"ssd"}}}
+	memory := []unit.Quantity{{Name: "memory", Amount: 1 << 20}}
+	for name, p := range map[string]*unit.Placement{
+		"none": {}, "Prefer": {Prefer: ssd}, "Spread": {Spread: "zone"}, "Resources": {Resources: memory},
+		"MostFree": {MostFree: true, Resources: memory}, "MaxPerMachine": {MaxPerMachine: 2},
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := small(cluster.Large)
+			s := c.Told()
+			for i := range c.Machines {
+				m := c.Machine(i)
+				m.Capacity = []unit.Quantity{{Name: "memory", Amount: 1 << 34}}
+				s.SetMachine(m)
+			}
+			s.Plan()
+			u := sched.Unit{Name: "t1@new.service", Place: p, State: unit.Launched}
+			b.ReportAllocs()
+			for b.Loop() {
+				s.SetUnit(u)
+				if len(s.Plan()) != 1 {
+					b.Fatal("not placed")
+				}
+				s.RemoveUnit(u.Name)
+				s.Plan()
+			}
+		})
+	}
+}
