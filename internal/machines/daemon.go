@@ -9,9 +9,11 @@ import (
 	"time"
 )
 
-// daemon are the files that make keelson a member of the cluster.
+// daemon are the files that make keelson a member of the cluster, and have user core reach
+// it through fleetctl's socket.
 func (m *Machine) daemon(c *Cluster) []file {
 	return []file{
+		{path: "/etc/systemd/system/fleet.socket.d/group.conf", mode: 0o644, text: "[Socket]\nSocketGroup=fleet\n"},
 		{path: "/etc/keelson/environment", mode: 0o600, text: strings.Join(m.settings(c), "\n") + "\n"},
 	}
 }
@@ -24,7 +26,6 @@ func (m *Machine) settings(c *Cluster) []string {
 	}
 	return append([]string{
 		"ETCD_NAME=" + m.Host,
-		"ETCD_DATA_DIR=/var/lib/keelson",
 		"ETCD_LISTEN_CLIENT_URLS=" + m.URL() + ",http://127.0.0.1:2379",
 		"ETCD_ADVERTISE_CLIENT_URLS=" + m.URL(),
 		"ETCD_LISTEN_PEER_URLS=http://" + m.Address + ":2380",

@@ -27,7 +27,8 @@ var imagePackages = []string{
 var imageOptions = []string{
 	"--variant=minbase", "--quiet",
 	"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-	`--customize-hook=chroot "$1" useradd --create-home --shell /bin/bash --groups sudo,adm,systemd-journal core`,
+	`--customize-hook=chroot "$1" groupadd --system fleet`,
+	`--customize-hook=chroot "$1" useradd --create-home --shell /bin/bash --groups sudo,adm,systemd-journal,fleet core`,
 	`--customize-hook=echo "core ALL=(ALL) NOPASSWD: ALL" >"$1/etc/sudoers.d/core"`,
 	`--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*_key* "$1/etc/machine-id" "$1/etc/hostname"`,
 	`--customize-hook=chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer console-getty.service`,

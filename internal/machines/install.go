@@ -3,7 +3,6 @@ package machines
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,9 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// program is where the machines have keelson.
-const program = "/usr/bin/keelson"
 
 // networkUnit gives a machine its address.
 const networkUnit = "cluster-network.service"
@@ -39,17 +35,7 @@ func (m *Machine) install(c *Cluster, keys keyRing) error {
 	if err := m.symlink("/etc/systemd/system/multi-user.target.wants/"+networkUnit, "../"+networkUnit); err != nil {
 		return err
 	}
-	return m.installDaemon(c.config.Binary)
-}
-
-// installDaemon has keelson put itself, its unit files and its other names onto the
-// machine.
-func (m *Machine) installDaemon(binary string) error {
-	said, err := exec.Command(binary, "install", "--links", "--root="+m.Root()).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s install: %w: %s", binary, err, said)
-	}
-	return nil
+	return m.Install(c.config.Binary)
 }
 
 // unmount takes the overlay away.
@@ -159,29 +145,11 @@ func (m *Machine) mkdirs(dir string, owner int) error {
 	return os.Lchown(path, owner, owner)
 }
 
-// Install puts a program in keelson's place, at once and whole, as an upgrade does; what
-// runs goes on with the old one.
+// Install has a keelson put itself, its unit files and its other names onto the machine, as
+// an upgrade does; what runs goes on with the old one.
 func (m *Machine) Install(binary string) error {
-	path := filepath.Join(m.Root(), program)
-	if err := copyFile(binary, path+".new"); err != nil {
-		return err
+	if said, err := exec.Command(binary, "install", "--links", "--root="+m.Root()).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s install: %w: %s", binary, err, said)
 	}
-	return os.Rename(path+".new", path)
-}
-
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
-		return err
-	}
-	return out.Close()
+	return nil
 }
