@@ -17,7 +17,13 @@ type query struct {
 	allow    []slots // each holds all that can
 	narrowed bool    // only the one can, if any
 	only     *host
-	needs    []unit.Quantity // of the whole group
+	needs    []need // of the whole group
+}
+
+// need is how much has to be left of a resource.
+type need struct {
+	of     *stock
+	amount int64
 }
 
 // query finds out which machines can take a group that is on one machine or none.
@@ -53,7 +59,7 @@ func (s *State) restrict(q *query, u *item, group []*item) {
 	}
 	s.keepApart(q, u)
 	for _, r := range p.Resources {
-		q.need(r)
+		q.need(s.stock(r.Name), r.Amount)
 	}
 	if p.MaxPerMachine > 0 {
 		s.bound(q, u, group)
@@ -143,14 +149,14 @@ func replacer(u *item, h *host) *item {
 	return nil
 }
 
-func (q *query) need(r unit.Quantity) {
+func (q *query) need(of *stock, amount int64) {
 	for i := range q.needs {
-		if q.needs[i].Name == r.Name {
-			q.needs[i].Amount += r.Amount
+		if q.needs[i].of == of {
+			q.needs[i].amount += amount
 			return
 		}
 	}
-	q.needs = append(q.needs, r)
+	q.needs = append(q.needs, need{of, amount})
 }
 
 // bound denies machines that have as many of u's family as MaxPerMachine allows.
@@ -188,9 +194,9 @@ func (s *State) word(q *query, w int) uint64 {
 }
 
 // suffices reports whether a machine has room for the group's needs.
-func (q *query) suffices(h *host) bool {
+func (q *query) suffices(at int32) bool {
 	for _, n := range q.needs {
-		if have, known := amount(h.Capacity, n.Name); !known || n.Amount > have-h.used[n.Name] {
+		if !n.of.announced.has(at) || n.amount > n.of.capacity[at]-n.of.used[at] {
 			return false
 		}
 	}
@@ -204,7 +210,7 @@ func (q *query) suffices(h *host) bool {
 func (s *State) best(q *query) *host {
 	if q.narrowed {
 		h := q.only
-		if h == nil || h.slot < 0 || s.word(q, int(h.slot>>6))&(1<<(h.slot&63)) == 0 || !q.suffices(h) {
+		if h == nil || h.slot < 0 || s.word(q, int(h.slot>>6))&(1<<(h.slot&63)) == 0 || !q.suffices(h.slot) {
 			return nil
 		}
 		return h
@@ -231,15 +237,15 @@ func (s *State) first(q *query, l *level) *host {
 			continue
 		}
 		for x &= s.word(q, w); x != 0 && found == nil; x &= x - 1 {
-			if h := s.slotted[w<<6+bits.TrailingZeros64(x)]; q.suffices(h) {
-				found = h
+			if at := int32(w<<6 + bits.TrailingZeros64(x)); q.suffices(at) {
+				found = s.slotted[at]
 			}
 		}
 	}
 	for w := max(ordered, l.lo); w <= l.hi; w++ { // those that came since slots were given out
 		for x := l.set[w] & s.word(q, w); x != 0; x &= x - 1 {
 			h := s.slotted[w<<6+bits.TrailingZeros64(x)]
-			if (found == nil || h.ID < found.ID) && q.suffices(h) {
+			if (found == nil || h.ID < found.ID) && q.suffices(h.slot) {
 				found = h
 			}
 		}
@@ -254,11 +260,13 @@ func (s *State) wish(q *query) slots {
 	for w := range set {
 		set[w] = s.word(q, w)
 	}
-	set.each(func(at int32) {
-		if !q.suffices(s.slotted[at]) {
-			set.del(at)
-		}
-	})
+	if len(q.needs) > 0 {
+		set.each(func(at int32) {
+			if !q.suffices(at) {
+				set.del(at)
+			}
+		})
+	}
 	set = prefer(q.lead, set)
 	set = s.spread(q.lead, set)
 	return s.mostFree(q.lead, set)
@@ -327,9 +335,10 @@ func (s *State) mostFree(u *item, set slots) slots {
 		return set
 	}
 	left := newSlots(len(set))
+	scarce := s.scarce(u)
 	most := int64(-1)
 	set.each(func(at int32) {
-		n := room(u, s.slotted[at])
+		n := room(scarce, at)
 		if n > most {
 			clear(left)
 			most = n
@@ -341,18 +350,31 @@ func (s *State) mostFree(u *item, set slots) slots {
 	return left
 }
 
-// room is how much of the scarcest thing a machine would have left with u, in thousandths:
-// of what u asks for or, where that is nothing, of all that the machine announces.
-func room(u *item, h *host) int64 {
-	left := int64(thousand)
-	for _, c := range h.Capacity {
-		need, asked := amount(u.Place.Resources, c.Name)
-		if !asked && len(u.Place.Resources) > 0 {
-			continue
-		}
-		left = min(left, share(c.Amount-h.used[c.Name]-need, c.Amount))
+// scarce gives the resources that count for u's room: those it asks for or, where it asks
+// for none, all.
+func (s *State) scarce(u *item) []need {
+	var list []need
+	for _, r := range u.Place.Resources {
+		list = append(list, need{s.stock(r.Name), r.Amount})
 	}
-	return max(left, 0)
+	if len(list) == 0 {
+		for _, t := range s.stockList {
+			list = append(list, need{t, 0})
+		}
+	}
+	return list
+}
+
+// room is how much of the scarcest of some resources a machine that announces them would
+// have left with u, in thousandths.
+func room(scarce []need, at int32) int64 {
+	left := int64(thousand)
+	for _, n := range scarce {
+		if t := n.of; t.announced.has(at) {
+			left = min(left, share(t.capacity[at]-t.used[at]-n.amount, t.capacity[at]))
+		}
+	}
+	return left
 }
 
 const thousand = 1000
@@ -442,14 +464,13 @@ func (s *State) refusal(group []*item, h *host) string {
 
 // full says what of a group's needs a machine lacks, or "".
 func full(group []*item, h *host) string {
-	var q query
+	var needs []unit.Quantity
 	for _, u := range group {
 		for _, r := range u.Place.Resources {
-			q.need(r)
+			needs = addQuantity(needs, r)
 		}
 	}
-	slices.SortStableFunc(q.needs, func(a, b unit.Quantity) int { return strings.Compare(a.Name, b.Name) })
-	for _, n := range q.needs {
+	for _, n := range needs {
 		have, known := amount(h.Capacity, n.Name)
 		if !known {
 			return "Resources=" + n.String() + ": " + n.Name + " is not announced"
@@ -464,4 +485,14 @@ func full(group []*item, h *host) string {
 		}
 	}
 	return ""
+}
+
+// addQuantity adds an amount to a list sorted by name.
+func addQuantity(list []unit.Quantity, q unit.Quantity) []unit.Quantity {
+	at, found := slices.BinarySearchFunc(list, q.Name, func(a unit.Quantity, name string) int { return strings.Compare(a.Name, name) })
+	if !found {
+		return slices.Insert(list, at, q)
+	}
+	list[at].Amount += q.Amount
+	return list
 }

@@ -214,8 +214,8 @@ func (s *State) filter(conditions []unit.Condition) *filter {
 			key = append(append(key, v...), 0)
 		}
 	}
-	f := s.filters[string(key)]
-	if f == nil {
+	f, known := s.filters[string(key)]
+	if !known {
 		f = &filter{key: string(key), conditions: conditions, fits: newSlots(s.words)}
 		s.filters[f.key] = f
 		s.filterList = append(s.filterList, f)
@@ -225,18 +225,70 @@ func (s *State) filter(conditions []unit.Condition) *filter {
 			}
 		}
 	}
-	f.users++
+	if f.users++; f.users == 1 && s.idleFilters > 0 && known {
+		s.idleFilters--
+	}
 	return f
 }
 
+// dropFilter gives back what filter gave. Some filters that nobody uses are kept.
 func (s *State) dropFilter(f *filter) {
 	if f == nil {
 		return
 	}
 	if f.users--; f.users == 0 {
-		delete(s.filters, f.key)
-		i := slices.Index(s.filterList, f)
-		s.filterList = slices.Delete(s.filterList, i, i+1)
+		s.idleFilters++
+	}
+	if s.idleFilters <= s.limits.idle {
+		return
+	}
+	s.idleFilters = 0
+	s.filterList = slices.DeleteFunc(s.filterList, func(f *filter) bool {
+		if f.users == 0 {
+			delete(s.filters, f.key)
+		}
+		return f.users == 0
+	})
+}
+
+// stock is what there is of one resource, by slot.
+type stock struct {
+	name           string
+	announced      slots // machines that say how much they have
+	capacity, used []int64
+}
+
+func (s *State) stock(name string) *stock {
+	t := s.stocks[name]
+	if t == nil {
+		n := s.words * 64
+		t = &stock{name, newSlots(s.words), make([]int64, n), make([]int64, n)}
+		s.stocks[name] = t
+		s.stockList = append(s.stockList, t)
+	}
+	return t
+}
+
+// use counts an amount as used on a machine.
+func (s *State) use(h *host, q unit.Quantity, by int64) {
+	if h.used == nil {
+		h.used = map[string]int64{}
+	}
+	h.used[q.Name] += by * q.Amount
+	if h.slot >= 0 {
+		s.stock(q.Name).used[h.slot] = h.used[q.Name]
+	}
+}
+
+// takeStock notes what a machine announces.
+func (s *State) takeStock(h *host) {
+	for _, t := range s.stockList {
+		t.announced.del(h.slot)
+	}
+	for _, q := range h.Capacity {
+		t := s.stock(q.Name)
+		t.announced.add(h.slot)
+		t.capacity[h.slot] = q.Amount
 	}
 }
 

@@ -77,11 +77,21 @@ func (s *State) eases(group []*item, from, to *host) bool {
 	weight := 0
 	for _, u := range group {
 		weight += u.weight
-		if liked(u, to) < liked(u, from) || !s.asSpread(u, from, to) || u.Place.MostFree && room(u, to) <= room(u, from) {
+		if liked(u, to) < liked(u, from) || !s.asSpread(u, from, to) || u.Place.MostFree && s.tighter(u, from, to) {
 			return false
 		}
 	}
 	return to.load+weight < from.load
+}
+
+// tighter reports whether u would have no more room than it has.
+func (s *State) tighter(u *item, from, to *host) bool {
+	there := room(s.scarce(u), to.slot)
+	here := s.scarce(u)
+	for i := range here {
+		here[i].amount = 0 // it is counted already
+	}
+	return there <= room(here, from.slot)
 }
 
 // liked is how many preferences of u a machine meets.

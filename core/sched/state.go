@@ -35,6 +35,9 @@ type State struct {
 	spareLevels []*level
 	filters     map[string]*filter
 	filterList  []*filter
+	idleFilters int // how many no unit uses
+	stocks      map[string]*stock
+	stockList   []*stock
 	byKey       map[string]*values
 	epoch       int // of machines and their metadata
 	patterns    patterns
@@ -109,7 +112,7 @@ type kin struct {
 func New(Options) *State {
 	return &State{
 		limits: limits{few: 64, search: 4, idle: 1024, whys: 1024},
-		hosts:  map[string]*host{}, short: map[string][]*host{}, filters: map[string]*filter{}, byKey: map[string]*values{},
+		hosts:  map[string]*host{}, short: map[string][]*host{}, filters: map[string]*filter{}, stocks: map[string]*stock{}, byKey: map[string]*values{},
 		patterns: newPatterns(), units: map[string]*item{}, families: map[string]*kin{}, followers: map[string][]*item{},
 	}
 }
@@ -144,6 +147,7 @@ func (s *State) SetMachine(m Machine) {
 	if h.slot >= 0 {
 		s.enter(h)
 		s.reopen(h)
+		s.takeStock(h)
 		for _, f := range s.filterList {
 			f.look(h)
 		}
@@ -403,10 +407,7 @@ func (s *State) crowd(k *kin, key string) map[string]int {
 func (s *State) present(u *item, h *host) {
 	s.weigh(h, u.weight)
 	for _, q := range u.Place.Resources {
-		if h.used == nil {
-			h.used = map[string]int64{}
-		}
-		h.used[q.Name] += q.Amount
+		s.use(h, q, 1)
 	}
 	if h.slot < 0 {
 		return
@@ -435,7 +436,7 @@ func (s *State) absent(u *item, h *host) {
 	}
 	s.weigh(h, -u.weight)
 	for _, q := range u.Place.Resources {
-		h.used[q.Name] -= q.Amount
+		s.use(h, q, -1)
 	}
 	if h.slot < 0 {
 		return
@@ -527,6 +528,10 @@ func (s *State) recountHost(h *host) {
 		s.enter(h)
 	}
 	s.reopen(h)
+	s.takeStock(h)
+	for _, name := range slices.Sorted(maps.Keys(h.used)) {
+		s.stock(name).used[h.slot] = h.used[name]
+	}
 	for _, f := range s.filterList {
 		f.look(h)
 	}
@@ -555,7 +560,7 @@ func (s *State) renumber() {
 	live := len(s.slotted)
 	s.slotted = append(s.slotted, make([]*host, s.words*64-live)...)
 	s.open, s.levels, s.spareLevels, s.byKey = newSlots(s.words), nil, nil, map[string]*values{}
-	s.scratch = query{}
+	s.scratch, s.stocks, s.stockList = query{}, map[string]*stock{}, nil
 	for _, f := range s.filterList {
 		f.fits = newSlots(s.words)
 	}
