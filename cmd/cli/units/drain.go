@@ -155,11 +155,17 @@ func (s *session) until(ctx context.Context, limit time.Duration, look func(pass
 	changes := s.units.Changes(true)
 	defer changes.Close()
 	began := s.all.Now()
+	var outage client.Outage
 	for {
 		passed := s.all.Now() - began
 		done, err := look(passed)
-		if done || err != nil {
-			return done, err
+		switch {
+		case done && err == nil:
+			return true, nil
+		case ctx.Err() != nil:
+			return false, context.Cause(ctx)
+		case !outage.Bear(s.all.Now(), err):
+			return false, err
 		}
 		if passed >= limit {
 			return false, nil
