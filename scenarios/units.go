@@ -39,7 +39,7 @@ func (r *runner) runsUnits(o map[string]string) func(*sim.Machine) *fleet.Config
 // fleetOf is what a machine is told about units by flags; nil where machines run none. Its
 // ID is read from a file only if one is named.
 func (r *runner) fleetOf(m *sim.Machine, o *options.Units) *fleet.Config {
-	if r.units == nil || o.Manager == options.UnitsOff {
+	if r.units == nil {
 		return nil
 	}
 	f := o.Fleet

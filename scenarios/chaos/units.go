@@ -39,7 +39,7 @@ func (s *settings) drawFleet() {
 		f.workers = append(f.workers, fmt.Sprintf("k%d", i+1))
 	}
 	f.persistent = r.IntN(3) == 0
-	if r.IntN(5) == 0 {
+	if r.IntN(5) == 0 && len(s.names) > 1 && !slices.Contains(s.Families, "members") { // somebody must decide
 		f.idle = s.names[r.IntN(len(s.names))]
 	}
 	if r.IntN(8) == 0 && len(f.workers) > 0 {

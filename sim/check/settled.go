@@ -48,8 +48,8 @@ func (u *Units) Settled(b Bounds) bool {
 func (u *Units) Unsettled() string {
 	alive := map[string]bool{}
 	for _, m := range u.c.Machines() {
-		if !m.Up() || !sim.RunsUnits(m) {
-			continue
+		if !m.Up() || !sim.RunsUnits(m) || sim.NodeOf(m) != nil && !u.c.IsMember(m) {
+			continue // it was taken out of the cluster, or is not ready to tell
 		}
 		alive[m.MachineID()] = true
 		if record, _ := u.p.machine(m.MachineID()); record == nil {

@@ -80,6 +80,7 @@ type Manager struct {
 	follow    func([]env.UnitStatus, error)
 	told      map[string]env.UnitStatus
 	telling   bool
+	tells     time.Duration // until when it is being told that nobody can be reached
 	said      map[string][]line
 	readers   []*reader
 }
@@ -209,8 +210,16 @@ func (m *Manager) Away() {
 	}
 	m.told = nil
 	if fn := m.follow; fn != nil {
-		m.After(m.brief(), func() { fn(nil, errCut) })
+		m.tellsAway(fn, errCut)
 	}
+}
+
+// tellsAway tells the node that the manager cannot be reached, before anything else that
+// it is told.
+func (m *Manager) tellsAway(fn func([]env.UnitStatus, error), err error) {
+	d := m.brief()
+	m.tells = m.h.Now() + d
+	m.After(d, func() { fn(nil, err) })
 }
 
 // Back ends Away.
@@ -461,7 +470,7 @@ func (m *Manager) know(name string) *unit {
 func (m *Manager) Follow(fn func([]env.UnitStatus, error)) {
 	m.follow, m.told = fn, nil
 	if m.away {
-		m.After(m.brief(), func() { fn(nil, ErrAway) })
+		m.tellsAway(fn, ErrAway)
 		return
 	}
 	m.tell()
@@ -473,7 +482,7 @@ func (m *Manager) tell() {
 		return
 	}
 	m.telling = true
-	m.After(m.brief(), func() {
+	m.After(max(m.brief(), m.tells-m.h.Now()), func() {
 		m.telling = false
 		if m.follow == nil || m.away {
 			return
