@@ -12,6 +12,17 @@ type reference struct {
 	machines map[string]*Machine
 	units    map[string]*Unit
 	from     map[string]string // of this plan: where the units were that it has touched
+	sorted   []*Unit           // the units by name, or nil
+}
+
+func (r *reference) set(u Unit) {
+	r.units[u.Name] = tidy(u)
+	r.sorted = nil
+}
+
+func (r *reference) remove(name string) {
+	delete(r.units, name)
+	r.sorted = nil
 }
 
 func newReference() *reference {
@@ -22,18 +33,19 @@ func (r *reference) copy() *reference {
 	c := newReference()
 	c.machines = r.machines
 	for _, u := range r.byName() {
-		c.units[u.Name] = tidy(*u)
+		c.set(*u)
 	}
 	c.from = map[string]string{}
 	return c
 }
 
 func (r *reference) byName() []*Unit {
-	var list []*Unit
-	for _, name := range slices.Sorted(maps.Keys(r.units)) {
-		list = append(list, r.units[name])
+	if r.sorted == nil {
+		for _, name := range slices.Sorted(maps.Keys(r.units)) {
+			r.sorted = append(r.sorted, r.units[name])
+		}
 	}
-	return list
+	return r.sorted
 }
 
 func (r *reference) plan() []Decision {

@@ -2,6 +2,8 @@ package sched
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -31,12 +33,12 @@ func (p *pair) removeMachine(id string) {
 
 func (p *pair) setUnit(u Unit) {
 	p.state.SetUnit(u)
-	p.plain.units[u.Name] = tidy(u)
+	p.plain.set(u)
 }
 
 func (p *pair) removeUnit(name string) {
 	p.state.RemoveUnit(name)
-	delete(p.plain.units, name)
+	p.plain.remove(name)
 }
 
 var (
@@ -242,5 +244,38 @@ func (p *pair) judge(t *rapid.T, before *reference, ds []Decision) {
 			able += r.Machines
 		}
 		require.Equal(t, len(p.plain.machines), able, "each machine once: %v", e)
+	}
+}
+
+// TestManyMachines does the same with more machines than one word of a set holds, which
+// join in any order of their IDs, some after slots were given out.
+func TestManyMachines(t *testing.T) {
+	for seed := range uint64(2) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		p := &pair{New(Options{}), newReference()}
+		p.state.limits.few = 8
+		machines, units := 0, 0
+		for pass := range 8 {
+			for range r.IntN(40) {
+				id := fmt.Sprintf("%08x", r.Uint32()%1000)
+				p.setMachine(Machine{ID: id, Metadata: map[string]string{"zone": fmt.Sprint(r.IntN(3))}})
+				machines++
+			}
+			for range r.IntN(15) {
+				place := &unit.Placement{Conflicts: []string{fmt.Sprintf("t%d@*", r.IntN(3))}, Weight: r.IntN(3)}
+				if r.IntN(3) == 0 {
+					place.Spread = "zone"
+				}
+				p.setUnit(Unit{Name: fmt.Sprintf("t%d@%d.service", r.IntN(3), r.IntN(90)), Place: place, State: unit.Launched})
+				units++
+			}
+			for _, id := range slices.Sorted(maps.Keys(p.plain.machines)) {
+				if r.IntN(20) == 0 {
+					p.removeMachine(id)
+				}
+			}
+			require.Equal(t, bare(p.plain.plan()), bare(p.state.Plan()), "seed %d, pass %d", seed, pass)
+		}
+		t.Logf("%d machines, %d units", machines, units)
 	}
 }

@@ -12,11 +12,18 @@ import (
 func BenchmarkWishes(b *testing.B) {
 	ssd := []unit.Condition{{Key: "disk", Op: "=", Values: []string{"ssd"}}}
 	memory := []unit.Quantity{{Name: "memory", Amount: 1 << 20}}
-	for name, p := range map[string]*unit.Placement{
-		"none": {}, "Prefer": {Prefer: ssd}, "Spread": {Spread: "zone"}, "Resources": {Resources: memory},
-		"MostFree": {MostFree: true, Resources: memory}, "MaxPerMachine": {MaxPerMachine: 2},
+	for _, w := range []struct {
+		name  string
+		place *unit.Placement
+	}{
+		{"none", &unit.Placement{}},
+		{"Prefer", &unit.Placement{Prefer: ssd}},
+		{"Spread", &unit.Placement{Spread: "zone"}},
+		{"MaxPerMachine", &unit.Placement{MaxPerMachine: 2}},
+		{"Resources", &unit.Placement{Resources: memory}},
+		{"MostFree", &unit.Placement{MostFree: true, Resources: memory}},
 	} {
-		b.Run(name, func(b *testing.B) {
+		b.Run(w.name, func(b *testing.B) {
 			c := small(cluster.Large)
 			s := c.Told()
 			for i := range c.Machines {
@@ -25,7 +32,7 @@ func BenchmarkWishes(b *testing.B) {
 				s.SetMachine(m)
 			}
 			s.Plan()
-			u := sched.Unit{Name: "t1@new.service", Place: p, State: unit.Launched}
+			u := sched.Unit{Name: "t1@new.service", Place: w.place, State: unit.Launched}
 			b.ReportAllocs()
 			for b.Loop() {
 				s.SetUnit(u)
