@@ -22,17 +22,26 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Each transcript must show what happens, and happen the same way twice.
 func TestDisasters(t *testing.T) {
-	files, err := filepath.Glob("disasters/*.txt")
+	const screen = 30
+	transcripts(t, "disasters/*.txt", 20, screen)
+}
+
+// Sessions show what people type in calm, line after line.
+func TestSessions(t *testing.T) { transcripts(t, "sessions/*.txt", 2, 200) }
+
+// transcripts runs all of a directory. Each must show what happens, and happen the same
+// way twice.
+func transcripts(t *testing.T, pattern string, least, lines int) {
+	files, err := filepath.Glob(pattern)
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 20)
+	require.GreaterOrEqual(t, len(files), least)
 	for _, name := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(name), ".txt"), func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(name)
 			require.NoError(t, err)
-			require.LessOrEqual(t, strings.Count(string(text), "\n"), 30, "a disaster fits on a screen")
+			require.LessOrEqual(t, strings.Count(string(text), "\n"), lines, "a transcript is for reading")
 			first := run(t, name, string(text))
 			if *rewrite {
 				require.NoError(t, os.WriteFile(name, []byte(first.File.String()), 0o644))
