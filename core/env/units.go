@@ -19,7 +19,7 @@ type Systemd interface {
 	Units(done func(units []UnitStatus, err error))
 	// Change first removes units (each disabled, its failure forgotten, its file
 	// deleted), then writes files and links them (enabled for this boot where there is
-	// an [Install] section), and then has the manager read all files again, once. One
+	// an [Install] section), and then has the manager take note of all that, once. One
 	// that cannot be removed or written does not keep the others back: failed tells of
 	// it, in the order of the request. The file of a failed write is not there
 	// afterwards. Nothing is started or stopped. To remove what is not there is no

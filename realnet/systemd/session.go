@@ -146,7 +146,7 @@ func (s *session) adopt() error {
 	if !changed {
 		return nil
 	}
-	return s.call(s.conn.ReloadContext)
+	return s.readAgain(names)
 }
 
 // link makes a file known, and enables it for this boot if it says how. It tells
@@ -177,10 +177,13 @@ func (s *session) link(name string) (changed bool, err error) {
 func (s *session) change(c env.UnitChange) (failed []env.UnitError, err error) {
 	f := s.manager.files
 	fail := func(name string, err error) { failed = append(failed, env.UnitError{Name: name, Err: err}) }
+	var touched []string
 	for _, name := range c.Remove {
 		if err := s.remove(name); err != nil {
 			fail(name, err)
+			continue
 		}
+		touched = append(touched, name)
 	}
 	for _, w := range c.Write {
 		err := checkName(w.Name)
@@ -195,12 +198,58 @@ func (s *session) change(c env.UnitChange) (failed []env.UnitError, err error) {
 				err = errors.Join(err, s.remove(w.Name))
 			}
 			fail(w.Name, err)
+			continue
 		}
+		touched = append(touched, w.Name)
 	}
 	if err := s.err(); err != nil {
 		return nil, fmt.Errorf("systemd went away meanwhile: %w", err)
 	}
-	return failed, s.call(s.conn.ReloadContext)
+	if len(touched) == 0 {
+		return failed, nil
+	}
+	return failed, s.readAgain(touched)
+}
+
+// readAgain has systemd know the files of units as they are now. To read all files anew
+// takes it a large part of a second, because it runs programs that make more of them, so
+// that is done where it must be: systemd finds by itself what is new.
+func (s *session) readAgain(names []string) error {
+	var list []sd.UnitStatus
+	err := s.call(func(ctx context.Context) (err error) {
+		list, err = s.conn.ListUnitsByNamesContext(ctx, names)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, u := range list {
+		old := (u.LoadState != "not-found") != s.manager.files.there(u.Name)
+		if !old && u.LoadState != "not-found" {
+			if old, err = s.outdated(u.Name); err != nil {
+				return err
+			}
+		}
+		if old {
+			return s.call(s.conn.ReloadContext)
+		}
+	}
+	return nil
+}
+
+// outdated reports whether systemd knows an older file of a unit than there is.
+func (s *session) outdated(name string) (old bool, err error) {
+	err = s.call(func(ctx context.Context) error {
+		p, err := s.conn.GetUnitPropertyContext(ctx, name, "NeedDaemonReload")
+		if err == nil {
+			old, _ = p.Value.Value().(bool)
+		}
+		return err
+	})
+	if isReply(err) {
+		return true, nil // it is being forgotten
+	}
+	return old, err
 }
 
 // remove takes a unit from systemd and deletes its file.
