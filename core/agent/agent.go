@@ -45,8 +45,9 @@ type Agent struct {
 	doubts    bool // and has to be again
 	again     env.Instant
 	failures  int         // of requests to systemd, in a row
+	patience  env.Instant // until when nothing that runs is unloaded
 	settle    env.Instant // until when a change of files waits for units that end
-	jobs      uint64
+	tells     uint64      // counts what systemd tells by itself
 
 	draining  func() // what Stop waits for
 	drainedBy env.Instant
@@ -66,9 +67,9 @@ type local struct {
 	strange bool
 
 	job     *job
+	told    uint64 // the last of Agent.tells that was about it
 	halted  bool   // a job to stop it is done, whatever was told of it before
-	begun   bool   // it was started in this life and not stopped since, whatever is told of it
-	fresh   bool   // and nothing was told of it since that job ended
+	fresh   bool   // it was started, and nothing was told of it since that job ended
 	writing string // hash of the file under way
 	doubt   bool   // systemd has to be asked what became of it
 	outcome string // of the last start, where it is none that the status shows
@@ -120,6 +121,7 @@ func (a *Agent) remember() {
 		u.mark = a.note.former[name]
 		u.known, u.found = true, true
 		u.mark.Launched = u.mark.Launched && a.note.sameBoot
+		u.mark.Begun = u.mark.Begun && a.note.sameBoot
 		late := a.env.Clock.Now().Add(lateMax) // a write of that life may still be under way
 		u.claim.maybe, u.claim.late = u.mark.Fenced, late
 		for _, k := range []*own{&u.state, &u.launched} {
@@ -187,6 +189,9 @@ func (a *Agent) machineChanged(events []*store.Event) {
 		news = news || e.Node.Key != object
 		if e.Node.Deleted && a.lease.state == held {
 			a.lease.soon()
+		}
+		if !e.Refresh {
+			a.wake()
 		}
 	}
 	if news {

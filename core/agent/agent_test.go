@@ -151,6 +151,37 @@ func TestStoreAwayStopsNothing(t *testing.T) {
 	w.until("it is stopped", time.Minute, func() bool { return len(h.systemd.Files()) == 0 })
 }
 
+// What nobody else can run is taken away when the lease runs out, and given back when the
+// machine is there again: nothing of that is felt by the unit.
+func TestLapseOfALoneMachine(t *testing.T) {
+	w, h := alone(t)
+	w.assign(h, "a.service", sleeper, unit.Launched)
+	w.until("it runs", 5*time.Second, h.is("a.service", "active"))
+	w.forward(time.Second)
+	began := len(h.ran)
+	for _, kill := range []bool{false, true} {
+		h.src.away, h.src.cut = true, true
+		if kill {
+			h.kill()
+		}
+		w.until("its record runs out", time.Minute, func() bool { return w.get(w.keys.MachineObject(h.id)) == "" })
+		w.unassign(h, "a.service")
+		w.forward(time.Minute)
+		h.src.away, h.src.cut = false, false
+		h.src.sync()
+		if kill {
+			h.start()
+		}
+		w.until("it is back", 5*time.Second, func() bool { return w.get(w.keys.MachineObject(h.id)) != "" })
+		w.forward(time.Second)
+		w.assign(h, "a.service", sleeper, unit.Launched)
+		w.forward(time.Minute)
+		assert.Len(t, h.ran, began)
+		assert.Equal(t, "running", w.state(h, "a.service").Sub)
+		assert.Equal(t, h.id, w.get(w.keys.JobState("a.service")))
+	}
+}
+
 func TestLeftOversAreRemoved(t *testing.T) {
 	w := newWorld(t, 1)
 	h := w.host("m1")

@@ -43,7 +43,7 @@ func (a *Agent) hasFenced() bool {
 func (u *local) fenced() bool { return u.want != nil && u.want.Fenced() || u.mark.Fenced }
 
 // active says that something of the unit may run, or be on its way to.
-func (u *local) active() bool { return u.begun || u.have != nil && !u.halted && mayRun(u.have) }
+func (u *local) active() bool { return u.mark.Begun || u.have != nil && !u.halted && mayRun(u.have) }
 
 // fence stops singletons when the lease may run out before they would have ended. That
 // the store is away is no excuse: others act on the lease.

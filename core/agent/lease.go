@@ -56,6 +56,11 @@ const (
 	gracePart  = 4 // for which a new life lets the singletons of the former one run without news
 )
 
+// patience is how long what runs here is let run although nobody wants it, after the lease
+// was made anew: while there was none its units were taken away, and those that nobody
+// else can run come back as soon as the engine has seen the machine again.
+const patience = 2 * time.Second
+
 // tries is how many may be under way at once.
 const tries = 3
 
@@ -195,6 +200,9 @@ func (l *lease) propose(c store.Command, record string) {
 		}
 		switch {
 		case r.Err == nil && r.Event != nil:
+			if r.Event.Action == store.ActionCreate {
+				l.a.patience = l.a.env.Clock.Now().Add(patience)
+			}
 			l.took(record, sent, r.Event.Node.Created)
 		case r.Err != nil && (r.Err.Code == store.CodeCompareFailed || r.Err.Code == store.CodeExists || r.Err.Code == store.CodeKeyNotFound):
 			if first || number == l.number || l.state == looking {

@@ -26,6 +26,7 @@ const noteAgain = 5 * time.Second
 type mark struct {
 	Since    store.Index `json:",omitempty"` // of the decision that was carried out last
 	Launched bool        `json:",omitempty"` // see Have.Launched
+	Begun    bool        `json:",omitempty"` // it may have been started, and was not stopped since
 	Fenced   bool        `json:",omitempty"` // there may be a claim in our name
 	Rules    []string    `json:",omitempty"` // what may not run beside it, as its file said
 }

@@ -110,6 +110,7 @@ func TestRandom(t *testing.T) {
 				h.systemd.Break(name, rapid.Bool().Draw(t, "broken"))
 			case 14:
 				h.full = rapid.Bool().Draw(t, "full")
+				h.wasFull = true
 			case 15:
 				h.systemd.SetSlow(time.Duration(rapid.IntRange(0, 900).Draw(t, "slow")) * time.Millisecond)
 			case 16:
@@ -138,8 +139,8 @@ func TestRandom(t *testing.T) {
 // mended gives the disk room, and the note time: a full disk may keep it from the names
 // of units whose traces are in the store.
 func (h *host) mended() {
-	if h.full {
-		h.full = false
+	if h.wasFull {
+		h.full, h.wasFull = false, false
 		h.forward(6 * time.Second)
 	}
 }

@@ -63,6 +63,16 @@ func (a *Agent) work() {
 	}
 }
 
+// spares says that what runs is let run although nobody wants it here: the decision may
+// have been made while the machine was not registered.
+func (a *Agent) spares() bool {
+	if a.draining != nil {
+		return false
+	}
+	n := a.get(a.lease.key())
+	return n == nil || n.Created != a.lease.created || a.wait(a.patience)
+}
+
 // rewritten says that the file of a unit that is here is about to change.
 func rewritten(s *Steps, name string) bool {
 	return slices.ContainsFunc(s.Change.Write, func(w env.UnitText) bool { return w.Name == name })
@@ -76,6 +86,8 @@ func (a *Agent) picture() (want []Wanted, have []Have) {
 			return
 		case u.job != nil && (u.job.verb == env.JobStop || u.have == nil):
 			return
+		case u.want == nil && u.active() && !u.fenced() && a.spares():
+			return
 		case planted.On(planted.LeftOverIgnored) && u.want == nil && u.found:
 			return
 		}
@@ -87,8 +99,8 @@ func (a *Agent) picture() (want []Wanted, have []Have) {
 			if u.halted {
 				h.Active, h.Job = "inactive", false
 			}
-			h.Job = h.Job || u.begun
-			h.Launched = h.Launched || u.job != nil
+			h.Job = h.Job || u.mark.Begun
+			h.Launched = h.Launched || u.job != nil || u.mark.Begun && u.want != nil && u.want.State == unit.Loaded
 			have = append(have, h)
 		}
 	})
@@ -187,10 +199,10 @@ func (a *Agent) changed(c env.UnitChange, want map[string]*Wanted, failed []env.
 
 // gone notes that the file of a unit is not there any more.
 func (u *local) gone() {
-	u.begun, u.fresh = false, false
+	u.fresh = false
 	u.have, u.halted, u.known, u.found, u.strange, u.outcome = nil, false, false, false, false, ""
 	u.fault, u.failures, u.until = "", 0, 0
-	u.mark.Since, u.mark.Launched, u.mark.Rules = 0, false, nil
+	u.mark = mark{Fenced: u.mark.Fenced}
 }
 
 // written notes that the file of a unit is there, and that systemd has read it.
@@ -198,10 +210,10 @@ func (u *local) written(w *Wanted) {
 	if u.have == nil || u.have.Hash != w.Hash {
 		u.have = &env.UnitStatus{Name: u.name, Load: "loaded", Active: "inactive", Sub: "dead", Hash: w.Hash}
 	}
-	u.begun, u.fresh = false, false
+	u.fresh = false
 	u.halted, u.known, u.found, u.strange, u.outcome = false, true, false, false, ""
 	u.fault, u.failures, u.until = "", 0, 0
-	u.mark.Since, u.mark.Launched, u.mark.Rules = w.Since, false, rules(w.Place)
+	u.mark = mark{Since: w.Since, Fenced: u.mark.Fenced, Rules: rules(w.Place)}
 }
 
 // failed notes that something went wrong with one unit: it is tried again later, and the
@@ -240,10 +252,12 @@ func (a *Agent) start(u *local) {
 		u.waits = "waits for its claim: a singleton starts when no other machine can run it"
 		return
 	}
-	if a.full() {
-		return
+	if !u.mark.Begun {
+		u.mark.Begun, u.number = true, a.note.save()
 	}
-	a.begin(u, env.JobStart, nil)
+	if a.note.has(u.number) && !a.full() { // or a later life would not know whose it is
+		a.begin(u, env.JobStart, nil)
+	}
 }
 
 // blocked names a unit that has to end first, or "".
@@ -296,7 +310,7 @@ func (a *Agent) begin(u *local, verb env.JobVerb, done func(error)) {
 	}
 	u.job = j
 	if verb != env.JobStop {
-		u.halted, u.begun, u.fresh, u.outcome = false, true, true, ""
+		u.halted, u.fresh, u.mark.Begun, u.outcome = false, true, true, ""
 	}
 	a.env.Systemd.Job(verb, u.name, func(r env.JobResult, err error) {
 		if u.job != j || a.over {
@@ -381,8 +395,8 @@ func (a *Agent) stopped(u *local, r env.JobResult) {
 
 // halt notes that the unit has ended because it was told to.
 func (u *local) halt() {
-	u.halted, u.begun, u.fresh, u.outcome = true, false, false, ""
-	u.mark.Launched = false
+	u.halted, u.fresh, u.outcome = true, false, ""
+	u.mark.Launched, u.mark.Begun = false, false
 }
 
 // followed takes what systemd tells by itself.
@@ -402,8 +416,10 @@ func (a *Agent) followed(changed []env.UnitStatus, err error) {
 		}
 		a.away, a.again, a.failures = false, 0, 0
 		a.each(func(u *local) { u.until = 0 })
-		a.all(changed)
+		a.tells++
+		a.all(changed, a.tells)
 	default:
+		a.tells++
 		for i := range changed {
 			a.status(&changed[i])
 		}
@@ -427,7 +443,7 @@ func (a *Agent) status(s *env.UnitStatus) {
 }
 
 func (a *Agent) is(u *local, s *env.UnitStatus) {
-	u.have = s
+	u.have, u.told = s, a.tells
 	u.fresh = u.fresh && u.job != nil
 	if mayRun(s) && u.job == nil {
 		u.halted = false
@@ -438,14 +454,15 @@ func (a *Agent) is(u *local, s *env.UnitStatus) {
 	}
 }
 
-// all takes what systemd says of all units.
-func (a *Agent) all(list []env.UnitStatus) {
+// all takes what systemd says of all units. What it told of one by itself since the
+// number is newer.
+func (a *Agent) all(list []env.UnitStatus, since uint64) {
 	there := make(map[string]bool, len(list))
 	for i := range list {
 		s := &list[i]
 		there[s.Name] = true
 		u := a.local(s.Name)
-		if u.forgotten {
+		if u.forgotten || u.have != nil && u.told > since {
 			continue
 		}
 		if !a.told {
@@ -458,7 +475,7 @@ func (a *Agent) all(list []env.UnitStatus) {
 		a.is(u, s)
 	}
 	a.each(func(u *local) {
-		if u.have != nil && !there[u.name] && u.writing == "" {
+		if u.have != nil && !there[u.name] && u.writing == "" && u.told <= since {
 			u.gone()
 		}
 		a.resolve(u)
@@ -498,6 +515,7 @@ func (a *Agent) ask() {
 		return
 	}
 	a.asking, a.doubts = true, false
+	since := a.tells
 	a.env.Systemd.Units(func(list []env.UnitStatus, err error) {
 		a.asking = false
 		switch {
@@ -507,7 +525,7 @@ func (a *Agent) ask() {
 			a.unsettled(err)
 		default:
 			a.failures = 0
-			a.all(list)
+			a.all(list, since)
 			a.wake()
 		}
 	})

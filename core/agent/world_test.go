@@ -180,6 +180,7 @@ type host struct {
 	src     *source
 	files   map[string][]byte
 	full    bool
+	wasFull bool
 	agent   *agent.Agent
 	facts   agent.Facts
 	ttl     time.Duration
@@ -372,11 +373,23 @@ type unitManager struct {
 }
 
 func (s *unitManager) Units(done func([]env.UnitStatus, error)) {
-	s.h.systemd.Units(func(l []env.UnitStatus, err error) { s.h.do(s.life, func() { done(l, err) }) })
+	s.h.Log(0, "asks")
+	s.h.systemd.Units(func(l []env.UnitStatus, err error) {
+		s.h.do(s.life, func() {
+			s.h.Log(0, "answers", "units", l, "err", err)
+			done(l, err)
+		})
+	})
 }
 
 func (s *unitManager) Change(c env.UnitChange, done func([]env.UnitError, error)) {
-	s.h.systemd.Change(c, func(f []env.UnitError, err error) { s.h.do(s.life, func() { done(f, err) }) })
+	s.h.Log(0, "changes", "c", c)
+	s.h.systemd.Change(c, func(f []env.UnitError, err error) {
+		s.h.do(s.life, func() {
+			s.h.Log(0, "changed", "failed", f, "err", err)
+			done(f, err)
+		})
+	})
 }
 
 func (s *unitManager) Job(v env.JobVerb, name string, done func(env.JobResult, error)) {
@@ -390,7 +403,10 @@ func (s *unitManager) Follow(fn func([]env.UnitStatus, error)) {
 	s.h.systemd.Follow(func(l []env.UnitStatus, err error) {
 		at := max(s.h.told, s.h.now+time.Duration(s.h.rand.IntN(200))*time.Microsecond) // in order
 		s.h.told = at
-		s.h.after(at-s.h.now, func() { s.h.input(s.life, func() { fn(l, err) }) })
+		s.h.after(at-s.h.now, func() {
+			s.h.Log(0, "told", "units", l, "err", err)
+			s.h.input(s.life, func() { fn(l, err) })
+		})
 	})
 }
 

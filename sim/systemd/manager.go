@@ -487,6 +487,10 @@ func (m *Manager) tell() {
 		if m.follow == nil || m.away {
 			return
 		}
+		if m.h.Now() < m.tells {
+			m.tell()
+			return
+		}
 		first := m.told == nil
 		if first {
 			m.told = map[string]env.UnitStatus{}
