@@ -122,10 +122,10 @@ func (c *call) replace(p *put, u *registry.Unit) {
 	c.propose(c.s.model.Replace(u, p.file, p.wanted()), func(results []store.Result) { c.stored(p, results) })
 }
 
-// stored goes on after create and replace, whose results are those of contents, desired
-// state and object.
+// stored goes on after create and replace, whose results are those of contents, object
+// and desired state.
 func (c *call) stored(p *put, results []store.Result) {
-	contents, state, object := results[0], results[1], results[2]
+	contents, object, state := results[0], results[1], results[2]
 	switch {
 	case contents.Stale || object.Stale || object.Err != nil && lost(object.Err):
 		c.again(p)

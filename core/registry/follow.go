@@ -598,7 +598,7 @@ func (m *Model) makeUnit(name string) bool {
 func (m *Model) unitOf(name string, j *job, was *Unit) *Unit {
 	u := &Unit{
 		Name: name, Hash: j.hash, Desired: unit.State(j.desired.value), Target: j.target.value,
-		Launcher: j.launcher.value, Claim: j.claim.value, Move: j.move.value, Created: j.object.created,
+		Launcher: j.launcher.value, Claim: j.claim.value, Move: j.move.value, Created: j.object.created, DesiredCreated: j.desired.created,
 		ObjectIndex: j.object.modified, DesiredIndex: j.desired.modified, TargetIndex: j.target.modified,
 		LauncherIndex: j.launcher.modified, ClaimIndex: j.claim.modified, MoveIndex: j.move.modified,
 	}

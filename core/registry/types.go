@@ -83,6 +83,9 @@ type Unit struct {
 	// Created is the index at which the unit was made, and tells it from one of the same
 	// name before.
 	Created store.Index
+	// DesiredCreated is the created index of the key of the desired state, which every
+	// change of the unit by the API makes anew: see Model.Replace.
+	DesiredCreated store.Index
 	// ObjectIndex and the like are modified indexes for compare-and-swap, 0 where there
 	// is no such key.
 	ObjectIndex, DesiredIndex, TargetIndex, LauncherIndex, ClaimIndex, MoveIndex store.Index
