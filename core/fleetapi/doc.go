@@ -5,8 +5,8 @@
 //   - A read shows every write that was acknowledged anywhere before it was asked for.
 //   - What is refused has changed nothing; whether it has, an answer of 500 leaves open
 //     and says so.
-//   - Contents are stored before a unit names them, and a desired state is only ever set
-//     of the unit that it was judged for, not of one that was created in its place.
+//   - Answers fit one order of all requests, whichever members are asked at the same time:
+//     a write is done whole or not at all (registry.Model.Replace).
 //   - With users and roles enabled, a GET needs the right to read the registry's prefix,
 //     everything else the right to write it, by those in force when it is applied.
 package fleetapi
