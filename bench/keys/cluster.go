@@ -110,6 +110,7 @@ func (c *cluster) start(m *member) error {
 	m.log = log
 	m.cmd = exec.Command(m.argv[0], m.argv[1:]...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
+	m.cmd.Env = append(os.Environ(), "KEELSON_UNITS=off")
 	if err := m.cmd.Start(); err != nil {
 		return err
 	}
