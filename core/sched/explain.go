@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/keelson/keelson/core/unit"
 )
 
 // Explain says why a unit is where it is, or nowhere.
@@ -65,6 +67,10 @@ func (s *State) explainGlobal(g *item, e *Explanation) {
 // reasons of those that cannot.
 func (s *State) survey(group []*item) (able int, refusals []Refusal) {
 	counts := map[string]int{}
+	if len(group) == 1 && countable(group[0]) {
+		able = s.tell(group[0], counts)
+		return able, ranked(counts)
+	}
 	for _, h := range s.slotted {
 		if h == nil || !h.alive || h == group[0].at {
 			continue
@@ -84,6 +90,74 @@ func (s *State) survey(group []*item) (able int, refusals []Refusal) {
 		}
 	}
 	return able, ranked(counts)
+}
+
+// countable reports whether tell knows all that a unit asks for.
+func countable(u *item) bool {
+	replaces := func(p *pattern) bool { return p.key.replaces }
+	p := u.Place
+	return p.MachineID == "" && len(p.Peers) == 0 && u.Held == "" && !slices.ContainsFunc(u.fits, replaces) && !slices.ContainsFunc(u.declares, replaces)
+}
+
+// tell is survey for most units, by sets of machines.
+func (s *State) tell(u *item, counts map[string]int) (able int) {
+	left := newSlots(s.words)
+	for _, l := range s.levels {
+		left.union(l.set)
+	}
+	if u.at != nil && u.at.slot >= 0 {
+		left.del(u.at.slot)
+	}
+	left.each(func(at int32) {
+		if !s.open.has(at) {
+			counts[s.refusal(nil, s.slotted[at])]++
+			left.del(at)
+		}
+	})
+	for _, d := range demands(u.Place.Metadata) {
+		f := s.filter(d)
+		out := left.without(f.fits)
+		if at, any := out.first(); any {
+			counts["MachineMetadata="+unit.Unmet(d, s.slotted[at].Metadata)] += left.strike(out)
+		}
+		s.dropFilter(f)
+	}
+	for i, list := range [...][]*pattern{u.declares, u.fits} {
+		for _, p := range list {
+			out := newSlots(s.words)
+			[...]*tally{&p.hosts, &p.declarers}[i].into(out)
+			if n := left.strike(out); n > 0 {
+				counts["Conflicts="+p.key.glob] += n
+			}
+		}
+	}
+	if len(u.Place.Resources)+u.Place.MaxPerMachine > 0 {
+		left.each(func(at int32) {
+			if r := full([]*item{u}, s.slotted[at]); r != "" {
+				counts[r]++
+				left.del(at)
+			}
+		})
+	}
+	return left.size()
+}
+
+// demands takes conditions apart that have to hold together, in their order: those of one
+// key with "=" are one demand.
+func demands(conditions []unit.Condition) (list [][]unit.Condition) {
+	at := map[string]int{}
+	for _, c := range conditions {
+		i, known := at[c.Key]
+		if c.Op == "=" && known {
+			list[i] = append(list[i], c)
+			continue
+		}
+		if c.Op == "=" {
+			at[c.Key] = len(list)
+		}
+		list = append(list, []unit.Condition{c})
+	}
+	return list
 }
 
 // ranked lists reasons, those that rule out most first.

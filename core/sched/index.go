@@ -25,7 +25,42 @@ func (s slots) union(t slots) {
 	}
 }
 
-// each calls fn for every member.
+// without gives the members that are not in t.
+func (s slots) without(t slots) slots {
+	r := make(slots, len(s))
+	for i := range s {
+		r[i] = s[i] &^ t[i]
+	}
+	return r
+}
+
+// strike removes the members of t, and says how many there were.
+func (s slots) strike(t slots) (n int) {
+	for i := range s {
+		n += bits.OnesCount64(s[i] & t[i])
+		s[i] &^= t[i]
+	}
+	return n
+}
+
+func (s slots) size() (n int) {
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// first gives the member with the smallest slot.
+func (s slots) first() (at int32, any bool) {
+	for i, w := range s {
+		if w != 0 {
+			return int32(i<<6 + bits.TrailingZeros64(w)), true
+		}
+	}
+	return 0, false
+}
+
+// each calls fn for every member, which fn may remove.
 func (s slots) each(fn func(at int32)) {
 	for i, w := range s {
 		for ; w != 0; w &= w - 1 {

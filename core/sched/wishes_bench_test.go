@@ -45,3 +45,26 @@ func BenchmarkWishes(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkExplain asks why a unit is where it is, among 10,000 machines.
+func BenchmarkExplain(b *testing.B) {
+	c := small(cluster.Large)
+	s := c.Told()
+	s.Plan()
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Explain("t4@7.service")
+	}
+}
+
+// BenchmarkClone is what a preview costs before it begins: a picture of its own.
+func BenchmarkClone(b *testing.B) {
+	c := small(cluster.Large)
+	s := c.Told()
+	s.Plan()
+	for b.Loop() {
+		if len(s.Clone().Plan()) > 0 {
+			b.Fatal("a clone sees more")
+		}
+	}
+}
