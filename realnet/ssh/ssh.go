@@ -99,16 +99,16 @@ func (c *Client) connect(ctx context.Context, address string) (*ssh.Client, erro
 	}
 	config := &ssh.ClientConfig{
 		User: c.o.User, Auth: []ssh.AuthMethod{ssh.PublicKeysCallback(c.keys.Signers)},
-		HostKeyCallback:   c.o.Known.check,
 		HostKeyAlgorithms: c.o.Known.algorithms(address),
 	}
 	// The time that a person takes to answer does not count.
 	limit := newLimit(raw, c.o.Timeout)
-	check := config.HostKeyCallback
+	var distrust error
 	config.HostKeyCallback = func(host string, remote net.Addr, key ssh.PublicKey) error {
 		limit.pause()
 		defer limit.resume()
-		return check(host, remote, key)
+		distrust = c.o.Known.check(host, remote, key)
+		return distrust
 	}
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	conn, channels, requests, err := ssh.NewClientConn(raw, address, config)
@@ -116,14 +116,17 @@ func (c *Client) connect(ctx context.Context, address string) (*ssh.Client, erro
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
-	if err != nil {
-		raw.Close()
-		if limit.over() {
-			return nil, fmt.Errorf("timed out while initiating SSH connection to %s", address)
-		}
-		return nil, err
+	if err == nil {
+		return ssh.NewClient(conn, channels, requests), nil
 	}
-	return ssh.NewClient(conn, channels, requests), nil
+	raw.Close()
+	switch {
+	case distrust != nil:
+		return nil, distrust // in fewer words
+	case limit.over():
+		return nil, fmt.Errorf("timed out while initiating SSH connection to %s", address)
+	}
+	return nil, err
 }
 
 // reach makes the connection below.

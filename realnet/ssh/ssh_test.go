@@ -222,7 +222,7 @@ func TestUnknownHostIsRefused(t *testing.T) {
 	w := newWorld(t, "no\n")
 	m := start(t, ecdsaKey(t), w.user)
 	_, _, err := w.run(w.o, m.address, "hostname")
-	assert.ErrorContains(t, err, "Host key verification failed.")
+	assert.EqualError(t, err, "Host key verification failed.")
 	_, err = os.Stat(w.o.Known.File)
 	assert.ErrorIs(t, err, os.ErrNotExist)
 
@@ -238,7 +238,7 @@ func TestChangedKeyIsRefused(t *testing.T) {
 	m := start(t, ed25519Key(t), w.user)
 	require.NoError(t, (&w.o.Known).add("[127.0.0.1]:"+m.address[strings.LastIndex(m.address, ":")+1:], ed25519Key(t).PublicKey()))
 	_, _, err := w.run(w.o, m.address, "hostname")
-	assert.ErrorContains(t, err, "Host key verification failed.")
+	assert.EqualError(t, err, "Host key verification failed.")
 	assert.Contains(t, w.err.String(), "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n")
 	assert.Contains(t, w.err.String(), "ED25519 key sent by the remote host is\n"+ssh.FingerprintLegacyMD5(m.key.PublicKey()))
 
