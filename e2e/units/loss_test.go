@@ -1,0 +1,242 @@
+package units
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// startThree starts a unit on each machine and gives their names, in the machines' order,
+// and their lives.
+func startThree(t *testing.T, fleet ...string) (names []string, lives []life) {
+	t.Helper()
+	args := []string{"start"}
+	for i, m := range cluster.Machines {
+		name := fmt.Sprintf("three%d.service", i+1)
+		put(t, 0, name, sleeper(append([]string{"MachineID=" + m.ID}, fleet...)...))
+		names = append(names, name)
+		args = append(args, name)
+	}
+	must(t, 0, args...)
+	for i, n := range names {
+		lives = append(lives, alive(t, i, n))
+		require.Equal(t, "active", lives[i].active, n)
+	}
+	return names, lives
+}
+
+// same says that nobody has touched the units meanwhile.
+func same(t *testing.T, names []string, lives []life) {
+	t.Helper()
+	for i, n := range names {
+		assert.Equal(t, lives[i], alive(t, i, n), "%s on %s", n, cluster.Machines[i].Host)
+	}
+}
+
+// daemon is the process ID of keelson on machine i.
+func daemon(t *testing.T, i int) string {
+	t.Helper()
+	return strings.TrimSpace(run(t, i, "systemctl", "show", "keelson", "-P", "MainPID").Out)
+}
+
+// The units of a machine do not notice that its daemon is killed and comes back.
+func TestKilledDaemonsKeepTheirUnits(t *testing.T) {
+	fresh(t)
+	names, lives := startThree(t)
+	for i := range cluster.Machines {
+		pid := daemon(t, i)
+		run(t, i, "kill", "-9", pid)
+		until(t, "systemd starts the daemon again", func() bool { p := daemon(t, i); return p != pid && p != "0" })
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	require.NoError(t, cluster.Ready(ctx))
+	time.Sleep(ttl) // whoever was given up would be moved by now
+	same(t, names, lives)
+	assert.Len(t, fields(must(t, 0, "list-units", "--no-legend")), 3)
+	must(t, 0, "stop", names[2])
+	assert.Equal(t, "inactive", alive(t, 2, names[2]).active, "the daemon still has its units in hand")
+}
+
+// Without a majority nothing can be decided, and so nothing is stopped. When it is back
+// the machines have their time.
+func TestUnitsSurviveTheControlPlane(t *testing.T) {
+	fresh(t)
+	names, lives := startThree(t)
+	for _, m := range cluster.Machines {
+		require.NoError(t, m.Cut())
+	}
+	time.Sleep(ttl + 2*time.Second)
+	same(t, names, lives)
+	for _, m := range cluster.Machines {
+		require.NoError(t, m.Heal())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	require.NoError(t, cluster.Ready(ctx))
+	time.Sleep(2 * time.Second)
+	same(t, names, lives)
+}
+
+// lostMax is how long the units of a dead machine may take until they run elsewhere: the
+// lease, and a second.
+const lostMax = ttl + time.Second
+
+// When a machine loses power its units run elsewhere a second after its lease has ended;
+// when it is back it does not take them back.
+func TestDeadMachine(t *testing.T) {
+	fresh(t)
+	put(t, 0, "moves@.service", sleeper("Conflicts=moves@*.service", "MachineMetadata=disk=ssd"))
+	must(t, 0, "start", "moves@1")
+	dead := target(t, 0, "moves@1.service")
+	left := others(dead)
+	m := cluster.Machines[dead]
+	began := time.Now()
+	require.NoError(t, m.PowerOff())
+	until(t, "the unit runs elsewhere", func() bool { return len(runsOn(t, "moves@1.service")) == 1 })
+	took := time.Since(began)
+	fmt.Printf("a machine's death to its unit running elsewhere: %v, with leases of %v\n", rounded(took), ttl)
+	assert.LessOrEqual(t, took, lostMax)
+	assert.Len(t, fields(must(t, left[0], "list-machines", "--no-legend")), 2)
+
+	now := runsOn(t, "moves@1.service")[0]
+	before := alive(t, now, "moves@1.service")
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	require.NoError(t, m.PowerOn(ctx))
+	require.NoError(t, cluster.Ready(ctx))
+	time.Sleep(2 * time.Second)
+	assert.Equal(t, []int{now}, runsOn(t, "moves@1.service"))
+	assert.Equal(t, before, alive(t, now, "moves@1.service"))
+}
+
+// leader is the machine that leads the store.
+func leader(t *testing.T) (lead int) {
+	t.Helper()
+	until(t, "there is a leader", func() bool {
+		for line := range strings.Lines(run(t, 0, "etcdctl", "member", "list").Out) {
+			for i, m := range cluster.Machines {
+				if strings.Contains(line, "name="+m.Host+" ") && strings.Contains(line, "isLeader=true") {
+					lead = i
+					return true
+				}
+			}
+		}
+		return false
+	})
+	return lead
+}
+
+// The leader's machine is no exception: the others first find another leader, and leases
+// last as much longer.
+func TestDeadLeader(t *testing.T) {
+	fresh(t)
+	put(t, 0, "led@.service", sleeper())
+	must(t, 0, "start", "led@1", "led@2", "led@3")
+	dead := leader(t)
+	lost := ""
+	for n := 1; n <= 3; n++ {
+		if name := fmt.Sprintf("led@%d.service", n); target(t, 0, name) == dead {
+			lost = name
+		}
+	}
+	require.NotEmpty(t, lost, "each machine has one of three")
+	began := time.Now()
+	require.NoError(t, cluster.Machines[dead].PowerOff())
+	until(t, "the unit runs elsewhere", func() bool { return len(runsOn(t, lost)) == 1 })
+	took := time.Since(began)
+	fmt.Printf("the leader's death to its unit running elsewhere: %v\n", rounded(took))
+	assert.LessOrEqual(t, took, lostMax+electionMax)
+}
+
+// electionMax is how long a cluster may be without a leader, and its time stand still.
+const electionMax = 3 * time.Second
+
+// A machine that is cut off keeps what it runs; the others run it too when its lease has
+// ended; when the cut is healed one of the two remains.
+func TestPartition(t *testing.T) {
+	fresh(t)
+	put(t, 0, "twice.service", sleeper())
+	must(t, 0, "start", "twice")
+	cut := target(t, 0, "twice.service")
+	before := alive(t, cut, "twice.service")
+	require.NoError(t, cluster.Machines[cut].Cut())
+	until(t, "the unit runs on both sides", func() bool { return len(runsOn(t, "twice.service")) == 2 })
+	assert.Equal(t, before, alive(t, cut, "twice.service"), "nobody told this machine to stop it")
+	other := -1
+	for _, i := range runsOn(t, "twice.service") {
+		if i != cut {
+			other = i
+		}
+	}
+	after := alive(t, other, "twice.service")
+	healed := time.Now()
+	require.NoError(t, cluster.Machines[cut].Heal())
+	until(t, "one remains", func() bool { return len(runsOn(t, "twice.service")) == 1 })
+	fmt.Printf("the end of a partition to a single copy: %v\n", rounded(time.Since(healed)))
+	assert.Equal(t, []int{other}, runsOn(t, "twice.service"))
+	assert.Equal(t, after, alive(t, other, "twice.service"), "the one that remains was not touched")
+}
+
+// A singleton is stopped by a machine that is cut off before another starts it.
+func TestSingletonInAPartition(t *testing.T) {
+	fresh(t)
+	put(t, 0, "single.service", sleeper("Singleton=true"))
+	must(t, 0, "start", "single")
+	cut := target(t, 0, "single.service")
+	require.NoError(t, cluster.Machines[cut].Cut())
+	until(t, "it runs elsewhere", func() bool {
+		on := runsOn(t, "single.service")
+		require.Less(t, len(on), 2, "never on two machines")
+		return len(on) == 1 && on[0] != cut
+	})
+	require.NoError(t, cluster.Machines[cut].Heal())
+}
+
+// A machine that is rebooted starts again what is still its own.
+func TestReboot(t *testing.T) {
+	fresh(t)
+	put(t, 0, "global.service", sleeper("Global=true"))
+	must(t, 0, "start", "global")
+	names, lives := startThree(t)
+	m := cluster.Machines[1]
+	boots := m.Boots()
+	run(t, 1, "systemctl", "reboot")
+	until(t, "the machine boots again", func() bool { return m.Boots() == boots+1 })
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	require.NoError(t, m.WaitBooted(ctx))
+	for _, n := range []string{names[1], "global.service"} {
+		until(t, n+" runs again", func() bool { return alive(t, 1, n).active == "active" })
+	}
+	assert.NotEqual(t, lives[1], alive(t, 1, names[1]))
+	for _, i := range others(1) {
+		assert.Equal(t, lives[i], alive(t, i, names[i]))
+	}
+}
+
+// All machines lose power at once, and come back to what they were doing.
+func TestPowerLossOfAll(t *testing.T) {
+	fresh(t)
+	put(t, 0, "global.service", sleeper("Global=true"))
+	must(t, 0, "start", "global")
+	names, _ := startThree(t)
+	for _, m := range cluster.Machines {
+		require.NoError(t, m.PowerOff())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), upMax)
+	defer cancel()
+	for _, m := range cluster.Machines {
+		require.NoError(t, m.PowerOn(ctx))
+	}
+	require.NoError(t, cluster.Ready(ctx))
+	for i, n := range names {
+		until(t, n+" runs again", func() bool { return alive(t, i, n).active == "active" })
+		until(t, "the global unit runs again", func() bool { return alive(t, i, "global.service").active == "active" })
+	}
+}
