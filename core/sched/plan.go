@@ -260,6 +260,7 @@ func (s *State) content(u *item) {
 
 // put makes a move. Commit draws its consequences, undo takes it back.
 func (s *State) put(u *item, h *host, why string) {
+	s.saveUnit(u.Name)
 	s.steps = append(s.steps, step{u, u.Machine, why})
 	s.detach(u)
 	if h == nil {

@@ -31,7 +31,7 @@ func newReference() *reference {
 
 func (r *reference) copy() *reference {
 	c := newReference()
-	c.machines = r.machines
+	c.machines = maps.Clone(r.machines)
 	for _, u := range r.byName() {
 		c.set(*u)
 	}

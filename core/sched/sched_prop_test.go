@@ -195,6 +195,7 @@ func play(t *rapid.T, additions bool) {
 		for range rapid.IntRange(0, 6).Draw(t, "events") {
 			p.disturb(t, additions)
 		}
+		p.attempt(t, additions)
 		before := p.plain.copy()
 		want, have := p.plain.plan(), p.state.Plan()
 		require.Equal(t, bare(want), bare(have))
@@ -202,6 +203,17 @@ func play(t *rapid.T, additions bool) {
 		require.Empty(t, p.state.Plan(), "a plan follows a plan")
 		require.Empty(t, p.state.Clone().Plan(), "a clone sees more")
 	}
+}
+
+// attempt tells the picture something, lets it plan, and takes all of that back.
+func (p *pair) attempt(t *rapid.T, additions bool) {
+	restore := p.state.Try()
+	defer restore()
+	try := &pair{p.state, p.plain.copy()}
+	for range rapid.IntRange(0, 3).Draw(t, "tried") {
+		try.disturb(t, additions)
+	}
+	require.Equal(t, bare(try.plain.plan()), bare(p.state.Plan()))
 }
 
 func bare(ds []Decision) (list []string) {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/keelson/keelson/core/invariant"
 	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/core/unit"
 )
@@ -51,6 +52,7 @@ type State struct {
 	allStale  bool
 
 	limits limits
+	saved  *saved // while something is tried
 	agenda
 	changes
 	late    []*item // planted.ConflictsByOwnView: not seen by the decisions of this plan
@@ -132,9 +134,70 @@ func (s *State) Clone() *State {
 	return c
 }
 
+// Try begins an attempt: whatever is told and planned from now on is taken back by restore.
+// It costs what the attempt changes, where a Clone costs the whole picture. The first plan
+// of a picture that never planned looks at all of it.
+func (s *State) Try() (restore func()) {
+	invariant.Check(s.saved == nil, "sched: an attempt within an attempt")
+	s.saved = &saved{units: map[string]*Unit{}, machines: map[string]*Machine{}}
+	return func() {
+		was := s.saved
+		s.saved = nil
+		for _, id := range slices.Sorted(maps.Keys(was.machines)) {
+			if m := was.machines[id]; m != nil {
+				s.SetMachine(*m)
+			} else {
+				s.RemoveMachine(id)
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(was.units)) {
+			if u := was.units[name]; u != nil {
+				s.SetUnit(*u)
+			} else {
+				s.RemoveUnit(name)
+			}
+		}
+	}
+}
+
+// saved is what an attempt has changed, as it was; nil is what was not there.
+type saved struct {
+	units    map[string]*Unit
+	machines map[string]*Machine
+}
+
+func (s *State) saveUnit(name string) {
+	if s.saved == nil {
+		return
+	}
+	if _, done := s.saved.units[name]; done {
+		return
+	}
+	s.saved.units[name] = nil
+	if u := s.units[name]; u != nil {
+		was := u.Unit
+		s.saved.units[name] = &was
+	}
+}
+
+func (s *State) saveMachine(id string) {
+	if s.saved == nil {
+		return
+	}
+	if _, done := s.saved.machines[id]; done {
+		return
+	}
+	s.saved.machines[id] = nil
+	if h := s.hosts[id]; h != nil && h.alive {
+		was := h.Machine
+		s.saved.machines[id] = &was
+	}
+}
+
 // SetMachine tells of a machine that is alive, or of what has changed about it. It keeps
 // what it is given.
 func (s *State) SetMachine(m Machine) {
+	s.saveMachine(m.ID)
 	h := s.host(m.ID)
 	if h.alive && sameMachine(&h.Machine, &m) {
 		return
@@ -159,6 +222,7 @@ func (s *State) SetMachine(m Machine) {
 
 // RemoveMachine tells that a machine is gone. Its units are decided again.
 func (s *State) RemoveMachine(id string) {
+	s.saveMachine(id)
 	h := s.hosts[id]
 	if h == nil || !h.alive {
 		return
@@ -182,6 +246,7 @@ func (s *State) RemoveMachine(id string) {
 // SetUnit tells of a unit as it is: where the picture has it elsewhere, because a decision
 // was not carried out, what is told here counts. It keeps what it is given.
 func (s *State) SetUnit(told Unit) {
+	s.saveUnit(told.Name)
 	if told.Place == nil {
 		told.Place = anything()
 	}
@@ -235,6 +300,7 @@ func (s *State) settleUnit(u *item) {
 
 // RemoveUnit tells that a unit is no more.
 func (s *State) RemoveUnit(name string) {
+	s.saveUnit(name)
 	u := s.units[name]
 	if u == nil {
 		return
