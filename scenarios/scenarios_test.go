@@ -28,7 +28,7 @@ func TestDisasters(t *testing.T) {
 }
 
 // Sessions show what people type in calm, line after line.
-func TestSessions(t *testing.T) { transcripts(t, "sessions/*.txt", 2, 200) }
+func TestSessions(t *testing.T) { transcripts(t, "sessions/*.txt", 3, 200) }
 
 // transcripts runs all of a directory. Each must show what happens, and happen the same
 // way twice.

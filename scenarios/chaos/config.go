@@ -139,7 +139,7 @@ func (s *settings) chooseWorkloads() error {
 	if s.Workloads == nil {
 		r := purpose(s.Seed, "workloads")
 		for _, w := range all {
-			if r.IntN(2) == 0 && w.Name != unitsLoad && (w.Name != "bulk" || r.IntN(2) == 0) {
+			if r.IntN(2) == 0 && (w.Name != "bulk" && w.Name != unitsLoad || r.IntN(2) == 0) {
 				s.Workloads = append(s.Workloads, w.Name)
 			}
 		}

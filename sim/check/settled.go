@@ -24,11 +24,14 @@ const (
 func (u *Units) Settled(b Bounds) bool {
 	b.fill()
 	most := settleMost + 3*u.o.TTL
-	if !wait(u.c, most, func() bool { return u.Unsettled() == "" }) {
+	if !wait(u.c, most, func() bool { return u.Unsettled() == "" || u.absent() }) {
 		if u.c.Failure() == nil {
 			u.c.Fail(Strays, "%v after the end of trouble: %s", most, u.Unsettled())
 		}
 		return false
+	}
+	if u.absent() {
+		return true
 	}
 	before := u.Moved
 	if !u.c.RunFor(stillFor) {
@@ -42,6 +45,20 @@ func (u *Units) Settled(b Bounds) bool {
 		return false
 	}
 	return true
+}
+
+// absent says that there is a member that nobody has started. It may be of an older
+// version for all that the others know, so that no engine decides.
+func (u *Units) absent() bool {
+	leader := u.c.Leader()
+	if leader == nil {
+		return false
+	}
+	st := sim.NodeOf(leader).Status()
+	return slices.ContainsFunc(slices.Concat(st.Voters, st.Learners), func(id env.NodeID) bool {
+		m := u.c.ByMember(id)
+		return m == nil || sim.NodeOf(m) == nil || sim.NodeOf(m).ID() != id
+	})
 }
 
 // Unsettled says what is not as it should be, or "".
@@ -100,7 +117,7 @@ func (u *Units) strays(m *sim.Machine) string {
 			return fmt.Sprintf("%s on %s has another file than was decided", s.Name, m.Name())
 		case w.state == unit.Launched && lasting(m.Systemd().Text(s.Name)) && s.Active != "active" && s.Result != "signal":
 			return fmt.Sprintf("%s on %s is to run and is %s %s (%s)", s.Name, m.Name(), s.Active, s.Sub, s.Result)
-		case w.state == unit.Loaded && m.Systemd().Runs(s.Name):
+		case w.state == unit.Loaded && m.Systemd().Runs(s.Name) && !enabled(m, s.Name):
 			return fmt.Sprintf("%s on %s is not to run and does", s.Name, m.Name())
 		}
 		if why := u.untrue(m, s); why != "" {
@@ -108,7 +125,7 @@ func (u *Units) strays(m *sim.Machine) string {
 		}
 	}
 	for _, name := range m.Systemd().Running() {
-		if w := wants[name]; w == nil || w.state != unit.Launched {
+		if w := wants[name]; w == nil || w.state == "" || w.state == unit.Loaded && !enabled(m, name) {
 			return fmt.Sprintf("%s runs on %s, which is not to run it", name, m.Name())
 		}
 	}
@@ -118,6 +135,11 @@ func (u *Units) strays(m *sim.Machine) string {
 		}
 	}
 	return ""
+}
+
+// enabled says that systemd may start a unit by itself.
+func enabled(m *sim.Machine, name string) bool {
+	return strings.Contains(m.Systemd().Text(name), "[Install]")
 }
 
 // lasting says that a unit runs until it is stopped.

@@ -334,8 +334,8 @@ func (u *Units) asked(m *sim.Machine, a systemd.Asked) {
 	if slices.ContainsFunc(w.changes, func(at store.Index) bool { return at > r.view && at <= max(now, r.view) }) {
 		return
 	}
-	u.c.Fail(Stopped, "%s has %s, which runs as decided, %sed: it was started when index %d was read, now %d is, and nothing between them says so",
-		m.Name(), a.Unit, a.Verb, r.view, now)
+	u.c.Fail(Stopped, "%s asks for a %s of %s, which runs as decided: it was started when index %d was read, now %d is, and nothing between them says so",
+		m.Name(), a.Verb, a.Unit, r.view, now)
 }
 
 // claimed holds the start of a singleton to its fence.
