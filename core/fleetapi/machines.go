@@ -144,7 +144,8 @@ func (s *Server) leaving(m *registry.Machine, state string) movesText {
 	if state != registry.Draining {
 		return movesText{}
 	}
-	picture := s.picture.get(s.model).Clone()
+	picture := s.picture.get(s.model)
+	defer picture.Try()()
 	machine := engine.MachineOf(m)
 	machine.Cordoned, machine.Draining = false, true
 	picture.SetMachine(machine)

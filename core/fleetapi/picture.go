@@ -34,7 +34,8 @@ func (p *picture) changed(c registry.Change) {
 	}
 }
 
-// get gives the picture as the model is now. Whoever wants to try something out clones it.
+// get gives the picture as the model is now. Whoever wants to try something out takes
+// it back.
 func (p *picture) get(model *registry.Model) *sched.State {
 	if p.state == nil {
 		p.state = sched.New(sched.Options{})

@@ -52,7 +52,8 @@ func (c *call) plan() {
 		wanted = append(wanted, u)
 	}
 	c.fresh(func() {
-		picture := c.s.picture.get(c.s.model).Clone()
+		picture := c.s.picture.get(c.s.model)
+		restore := picture.Try()
 		picture.Plan() // what is under way anyhow
 		before := c.s.globals(picture)
 		for i := range wanted {
@@ -67,6 +68,7 @@ func (c *call) plan() {
 				t.Stay = append(t.Stay, showWhy(e))
 			}
 		}
+		restore()
 		c.show(t)
 	})
 }
@@ -158,13 +160,15 @@ func (c *call) rebalance() {
 		return
 	}
 	c.fresh(func() {
-		picture := c.s.picture.get(c.s.model).Clone()
+		picture := c.s.picture.get(c.s.model)
+		restore := picture.Try()
 		picture.Plan() // what is under way anyhow
 		budget := body.Budget
 		if budget == 0 { // no bound
 			budget = len(c.s.model.Names())
 		}
 		decisions := picture.Rebalance(budget)
+		restore()
 		t := movesText{Moves: showMoves(decisions)}
 		if body.DryRun {
 			c.show(t)
