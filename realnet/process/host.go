@@ -292,7 +292,8 @@ func (h *host) propagate(u *managed, asked bool) {
 		v := h.units[name]
 		bound := slices.Contains(v.settings.binds, u.name)
 		bound = bound || asked && (slices.Contains(v.settings.needs, u.name) || slices.Contains(v.settings.partOf, u.name))
-		if bound && v.run != nil && v != u {
+		waits := v.active == "inactive" || v.active == "failed" // it learns of it in its own way
+		if bound && v.run != nil && v != u && !waits {
 			v.ask(env.JobStop, func(env.JobResult) {})
 		}
 	}
