@@ -94,7 +94,7 @@ func (a *Agent) claims() {
 			c.held = false
 		}
 		switch {
-		case c.flying || a.wait(c.again):
+		case c.flying || u.forgotten || a.wait(c.again):
 		case need && !c.held && a.lease.valid():
 			a.claim(u)
 		case !need && c.maybe && !a.wait(c.rest) && (!u.active() || u.want != nil && u.want.State == "launched"):

@@ -24,6 +24,7 @@ type own struct {
 	flying bool
 	queued bool
 	paid   env.Instant // see pay
+	slowed bool
 }
 
 func (k *own) settled() bool { return k.want == k.told && !k.doubt && !k.flying }
@@ -93,11 +94,14 @@ func (o *outbox) pay(k *own) bool {
 	now := o.a.env.Clock.Now()
 	paid := max(k.paid, now).Add(pace)
 	if paid > now.Add(burst*pace) {
-		o.a.env.Rare.Mark("agent: a state is reported later because it changes all the time")
+		if !k.slowed {
+			o.a.env.Rare.Mark("agent: a state is reported later because it changes all the time")
+		}
+		k.slowed = true
 		o.a.wakeAt(paid.Add(-burst * pace))
 		return false
 	}
-	k.paid = paid
+	k.paid, k.slowed = paid, false
 	return true
 }
 

@@ -21,6 +21,12 @@ const (
 // RarePaths lists all of them. A test compares the list with the source.
 func RarePaths() []RarePath {
 	return []RarePath{
+		{"agent: a singleton is stopped because the lease may run out", often},
+		{"agent: a start waits for another unit", 0},
+		{"agent: a state is reported later because it changes all the time", 0},
+		{"agent: the lease ran out and was made anew", 0},
+		{"agent: the outcome of a start is unknown", 0},
+		{"agent: two machines with one ID", 0},
 		{"check: election with one damaged disk", often},
 		{"check: leader change with pending expiries", often},
 		{"check: mirror compared with the members", often},
