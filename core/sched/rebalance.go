@@ -12,9 +12,9 @@ import (
 // that are held stay. On a Clone it is a preview.
 func (s *State) Rebalance(budget int) []Decision {
 	s.settle()
-	moved := map[*item]bool{}
+	moved, spent := map[*item]bool{}, newSlots(s.words)
 	for budget > 0 {
-		group, h := s.easing(budget, moved)
+		group, h := s.easing(budget, moved, spent)
 		if h == nil {
 			break
 		}
@@ -28,22 +28,38 @@ func (s *State) Rebalance(budget int) []Decision {
 	return s.decisions()
 }
 
-// easing gives a group and the machine that it should move to, or nil.
-func (s *State) easing(budget int, moved map[*item]bool) ([]*item, *host) {
+// easing gives a group and the machine that it should move to, or nil. Machines that have
+// nothing to give are added to spent, and not looked at again.
+func (s *State) easing(budget int, moved map[*item]bool, spent slots) ([]*item, *host) {
 	least, any := s.leastOpen()
 	for i := len(s.levels) - 1; any && i >= 0 && s.levels[i].load > least+1; i-- {
-		for _, from := range s.machinesAt(s.levels[i]) {
-			on := slices.Clone(from.on)
-			s.sort(on)
-			for _, u := range on {
-				group := s.group(u)
-				if len(group) > budget || slices.ContainsFunc(group, func(g *item) bool { return moved[g] || g.Held != "" || g.Move != "" }) {
-					continue
-				}
-				if h := s.elsewhere(group); h != nil && s.eases(group, from, h) {
-					return group, h
-				}
+		for {
+			at, any := s.levels[i].set.without(spent).first()
+			if !any {
+				break
 			}
+			if group, h := s.spare(s.slotted[at], budget, moved); h != nil {
+				return group, h
+			}
+			spent.add(at)
+		}
+	}
+	return nil, nil
+}
+
+// spare gives the first group of a machine, by name, whose move makes loads more even, and
+// where it should go, or nil.
+func (s *State) spare(from *host, budget int, moved map[*item]bool) ([]*item, *host) {
+	on := slices.Clone(from.on)
+	s.sort(on)
+	for _, u := range on {
+		group := s.group(u)
+		stays := func(g *item) bool { return moved[g] || g.Held != "" || g.Move != "" }
+		if len(group) > budget || slices.ContainsFunc(group, stays) {
+			continue
+		}
+		if h := s.elsewhere(group); h != nil && s.eases(group, from, h) {
+			return group, h
 		}
 	}
 	return nil, nil
@@ -57,18 +73,6 @@ func (s *State) leastOpen() (load int, any bool) {
 		}
 	}
 	return 0, false
-}
-
-// machinesAt gives the machines of a level by ID.
-func (s *State) machinesAt(l *level) []*host {
-	ids := make([]string, 0, l.n)
-	l.set.each(func(at int32) { ids = append(ids, s.slotted[at].ID) })
-	slices.Sort(ids)
-	list := make([]*host, len(ids))
-	for i, id := range ids {
-		list[i] = s.hosts[id]
-	}
-	return list
 }
 
 // eases reports whether moving a group makes the load of two machines more even, and

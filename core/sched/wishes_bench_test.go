@@ -68,3 +68,22 @@ func BenchmarkClone(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRebalance evens out a cluster that a tenth of the machines has just joined.
+func BenchmarkRebalance(b *testing.B) {
+	c := small(cluster.Large)
+	for b.Loop() {
+		b.StopTimer()
+		s := c.Told()
+		for i := range c.Machines / 10 {
+			s.RemoveMachine(c.Machine(i).ID)
+		}
+		s.Plan()
+		for i := range c.Machines / 10 {
+			s.SetMachine(c.Machine(i))
+		}
+		s.Plan()
+		b.StartTimer()
+		b.ReportMetric(float64(len(s.Rebalance(c.Units()))), "moves")
+	}
+}
