@@ -114,7 +114,11 @@ func duration(s string) (time.Duration, error) {
 	if n, err := strconv.ParseFloat(s, 64); err == nil && n >= 0 && n < 1e9 {
 		return time.Duration(n * float64(time.Second)), nil
 	}
-	return time.ParseDuration(s)
+	d, err := time.ParseDuration(s)
+	if err == nil && d < 0 {
+		err = errors.New("below 0")
+	}
+	return d, err
 }
 
 // line is a command line in its parts.
