@@ -6,6 +6,7 @@ package units
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -42,6 +43,10 @@ func TestMain(m *testing.M) {
 	if machines.Jailed() {
 		os.Exit(inside(m))
 	}
+	flag.Parse()
+	if nothing() {
+		os.Exit(m.Run())
+	}
 	if err := machines.Check(); err != nil {
 		absence = err.Error()
 		os.Exit(m.Run())
@@ -52,6 +57,11 @@ func TestMain(m *testing.M) {
 		status = 1
 	}
 	os.Exit(status)
+}
+
+// nothing reports whether this run is not for the sake of tests.
+func nothing() bool {
+	return flag.Lookup("test.list").Value.String() != "" || flag.Lookup("test.run").Value.String() == "^$"
 }
 
 // outside builds what is tested and runs the tests in a jail with a network of its own.

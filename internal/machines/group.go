@@ -224,9 +224,9 @@ func Signal(dir string, s syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-	pid := g.child(keeper).first()
-	if pid == 0 {
+	pids := g.child(keeper).processes()
+	if len(pids) == 0 {
 		return fmt.Errorf("nobody keeps machines in %s", dir)
 	}
-	return syscall.Kill(pid, s)
+	return syscall.Kill(pids[0], s)
 }

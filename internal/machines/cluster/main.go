@@ -54,7 +54,7 @@ var verbs = []verb{
 		return on(args[0], func(m *machines.Machine) error { return enter(ctx, m, args[1:]) })
 	}},
 	{"kill", "N", "take the power of machine N away", func(_ context.Context, args []string) error { return on(args[0], (*machines.Machine).PowerOff) }},
-	{"start", "", "boot every machine that is off", func(context.Context, []string) error { return machines.Signal(dir(), syscall.SIGHUP) }},
+	{"start", "", "boot every machine that is off", func(context.Context, []string) error { return start() }},
 	{"cut", "N", "pull the cable of machine N", func(_ context.Context, args []string) error { return on(args[0], (*machines.Machine).Cut) }},
 	{"heal", "N", "put it back", func(_ context.Context, args []string) error { return on(args[0], (*machines.Machine).Heal) }},
 	{"pause", "N", "have machine N stand still", func(_ context.Context, args []string) error { return on(args[0], (*machines.Machine).Pause) }},
@@ -96,7 +96,7 @@ func dir() string { return filepath.Join(machines.Base(), "cluster") }
 
 // up boots a cluster that goes on when this process ends.
 func up(ctx context.Context, binary string) error {
-	if err := clear(); err != nil {
+	if err := makeRoom(); err != nil {
 		return err
 	}
 	image, err := machines.Image(ctx, machines.Base(), os.Stdout)
@@ -110,8 +110,8 @@ func up(ctx context.Context, binary string) error {
 	return welcome()
 }
 
-// clear makes room: it takes away what a cluster that ended badly has left.
-func clear() error {
+// makeRoom takes away what a cluster that ended badly has left.
+func makeRoom() error {
 	lock, err := machines.Lock(dir())
 	var busy *machines.BusyError
 	if errors.As(err, &busy) {
@@ -232,8 +232,17 @@ ask:      bin/keelson fleetctl --endpoint %[5]s list-machines
 break:    %[1]s kill 2; %[1]s start       (power)
           %[1]s cut 2; %[1]s heal 2       (cable)
           %[1]s pause 2; %[1]s resume 2
+more:     %[1]s
 end:      make cluster-down
 `, self, c.KeyFile(), c.KnownHosts(), c.Machines[0].Address, c.Machines[0].URL())
+	return nil
+}
+
+// start has the keeper boot what is off.
+func start() error {
+	if err := machines.Signal(dir(), syscall.SIGHUP); err != nil {
+		return fmt.Errorf("%w: make cluster-down, then make cluster", err)
+	}
 	return nil
 }
 
