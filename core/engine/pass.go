@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/registry"
@@ -25,12 +26,20 @@ func (g *Engine) pass() {
 		return
 	}
 	g.passes++
+	if g.env.Rare.Chance("engine: decisions leave late") { // as when this process was halted between the two
+		g.env.Clock.After(time.Duration(g.env.Rand.Int64N(int64(lateMax))), func() { g.carryOut(p) })
+		return
+	}
 	g.carryOut(p)
 }
+
+// lateMax bounds how late decisions leave in the simulator.
+const lateMax = 4 * time.Second
 
 // plan is what a pass writes.
 type plan struct {
 	g         *Engine
+	fence     store.Fence
 	decisions map[string]sched.Decision
 	writes    []write
 	bytes     int
@@ -44,7 +53,7 @@ type write struct {
 
 // add writes c under the fence.
 func (p *plan) add(name string, c store.Command) {
-	c.Fence = p.g.under()
+	c.Fence = p.fence
 	p.writes = append(p.writes, write{c, name})
 	p.bytes += len(c.Key) + len(c.Value)
 }
@@ -58,7 +67,7 @@ func (p *plan) drop(name, key string, index store.Index) {
 
 // plan makes a plan of what is dirty, and takes that for done.
 func (g *Engine) plan() *plan {
-	p := &plan{g: g, decisions: map[string]sched.Decision{}}
+	p := &plan{g: g, fence: g.under(), decisions: map[string]sched.Decision{}}
 	d := g.dirty
 	g.dirty = newDirty()
 	for _, id := range sorted(d.machines) {
@@ -369,7 +378,6 @@ func (g *Engine) note(hashes map[unit.Hash]struct{}) {
 // carryOut writes a plan: all of it in one turn, so that it shares an entry of the log.
 func (g *Engine) carryOut(p *plan) {
 	left, unknown := len(p.writes), false
-	fence := g.fence
 	for _, w := range p.writes {
 		g.src.Propose(w.c, func(r store.Result) {
 			if r.Err != nil {
@@ -379,7 +387,7 @@ func (g *Engine) carryOut(p *plan) {
 				}
 			}
 			if left--; left == 0 {
-				g.outcome(fence, unknown)
+				g.outcome(p.fence.Created, unknown)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package check
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ type picture struct {
 	machines map[string]bool
 	units    map[string]bool
 	gone     []goneClaim
+	late     []string // decisions that were taken although their engine was deposed
 }
 
 // leaf is one key.
@@ -102,6 +104,7 @@ func (p *picture) take(e *store.Event) {
 		was := p.keys[key]
 		p.lost(key, was, e.Node.Value, e.Index)
 		created := e.Node.Created
+		p.deposed(e)
 		p.keys[key] = leaf{e.Node.Value, created, e.Index}
 	}
 }
@@ -127,6 +130,20 @@ func (p *picture) lost(key string, was leaf, now string, at store.Index) {
 	}
 	if e := p.split(key); len(e) == 3 && e[0] == "job" {
 		p.gone = append(p.gone, goneClaim{e[1], was.value, at})
+	}
+}
+
+// deposed notes a decision that is older than the lease under which it should have been
+// made: whoever made it does not hold it any more.
+func (p *picture) deposed(e *store.Event) {
+	s := p.split(e.Node.Key)
+	if !(len(s) == 4 && s[0] == "machines" && s[2] == "units") && !(len(s) == 2 && s[0] == "global") {
+		return
+	}
+	lease, held := p.get("lease", "engine-leader")
+	a, err := registry.DecodeAssignment(s[len(s)-1], e.Node.Value)
+	if held && err == nil && a.Since < lease.created {
+		p.late = append(p.late, fmt.Sprintf("%s was decided at index %d and taken at index %d, under the lease of index %d", e.Node.Key, a.Since, e.Index, lease.created))
 	}
 }
 

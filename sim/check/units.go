@@ -94,6 +94,10 @@ func (u *Units) turn(m *sim.Machine) {
 		return
 	}
 	u.released()
+	for _, late := range u.p.late {
+		u.c.Fail(Decision, "the decision of a deposed engine counts: %s", late)
+	}
+	u.p.late = nil
 	machines, units := u.p.look()
 	globals := u.p.globals()
 	for _, id := range machines {
