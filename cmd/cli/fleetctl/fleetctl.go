@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/keelson/keelson/cmd/cli/tool"
@@ -93,6 +94,9 @@ type event struct {
 
 func (c *call) json() bool { return c.text("output") == "json" }
 
+// changing are the commands whose JSON is a list of events.
+var changing = []string{"destroy", "load", "restart", "start", "stop", "submit", "unload"}
+
 // tell says that something was done: as a line of text, or in the list that ends the
 // command.
 func (c *call) tell(e event, format string, args ...any) {
@@ -110,9 +114,12 @@ func (c *call) warn(format string, args ...any) {
 	fmt.Fprintf(c.Err, format+"\n", args...)
 }
 
-// flush prints what tell has kept.
+// flush prints what tell has kept: of a command that changes something a list in any case.
 func (c *call) flush() error {
 	c.shown.clear(c.Err)
+	if c.json() && c.said == nil && slices.Contains(changing, c.verb.name) {
+		c.said = []event{}
+	}
 	if c.said == nil {
 		return nil
 	}

@@ -464,6 +464,7 @@ func TestJSON(t *testing.T) {
 		{"unit":"hello.service","event":"launched","machineID":"1a1a1a1a00000000000000000000aaaa","primaryIP":"10.78.0.11"}]`, c.run("start", "-o", "json", "hello").out)
 	assert.JSONEq(t, `[{"name":"hello.service","hash":"e55c0aeb44ba0b68004ceb8a200e685194448b45","desiredState":"launched","currentState":"launched",
 		"machineID":"1a1a1a1a00000000000000000000aaaa","global":false,"description":"Hello World"}]`, c.run("list-unit-files", "-o=json").out)
+	assert.Equal(t, result{"[]\n", "Units not found in registry\n", 0}, c.run("destroy", "-o", "json", "nothing"))
 	assert.Contains(t, c.run("list-units", "--output", "json").out, `"systemdActiveState": "active"`)
 	assert.Contains(t, c.run("list-machines", "--o", "json").out, `"primaryIP": "10.78.0.13"`)
 	assert.Contains(t, c.run("cat", "hello", "-o", "json").out, `"section": "Unit"`)
