@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/keelson/keelson/cmd/cli/options"
 )
 
 // devVerbs are the words after dev. Those with a member act on it.
@@ -238,8 +240,7 @@ func isTerminal(out io.Writer) bool {
 func withoutOptions() (env []string) {
 	for _, line := range os.Environ() {
 		name, _, _ := strings.Cut(line, "=")
-		option := strings.HasPrefix(name, "ETCD_") || strings.HasPrefix(name, "KEELSON_") || strings.HasPrefix(name, "FLEET_")
-		if !option || name == "" {
+		if !options.IsVariable(name) {
 			env = append(env, line)
 		}
 	}

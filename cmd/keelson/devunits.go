@@ -31,9 +31,13 @@ func (m *devMember) identify() error {
 }
 
 // fleetSocket is where the first member serves fleetctl: where fleetctl looks by itself, if
-// nobody else is there and this user may, else in the data directory.
+// this is the cluster at the default ports, nobody else is there and this user may; else
+// in the data directory.
 func (d *dev) fleetSocket() string {
 	path := options.DefaultFleetSocket
+	if d.opts.clientPort != 2379 {
+		return d.ownSocket()
+	}
 	dir := filepath.Dir(path)
 	probe, err := os.CreateTemp(dir, ".keelson-*")
 	if err != nil {

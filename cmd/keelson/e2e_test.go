@@ -23,6 +23,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	unithost "github.com/keelson/keelson/realnet/process"
 )
 
 // The tests run this very binary as keelson, in processes of its own.
@@ -35,6 +37,9 @@ func TestMain(m *testing.M) {
 			os.Setenv(asKeelson, "1") // for the members
 		}
 		main()
+	}
+	if len(os.Args) > 1 && os.Args[1] == unithost.Word {
+		main() // it is started without the environment
 	}
 	os.Exit(m.Run())
 }

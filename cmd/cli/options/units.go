@@ -252,7 +252,7 @@ func (r *reading) takeFleetConfig(name, text string, env map[string]string) erro
 			return fmt.Errorf("%s: line %d: %s: want key=value", name, number, line)
 		}
 		variable := "FLEET_" + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
-		if !isVariable(variable) {
+		if !IsVariable(variable) {
 			r.remark("%s: line %d: %s is ignored: no option of that name", name, number, key)
 			continue
 		}
@@ -272,7 +272,8 @@ func unquote(v string) string {
 	return v
 }
 
-func isVariable(name string) bool {
+// IsVariable reports whether an option can be given by a variable of that name.
+func IsVariable(name string) bool {
 	for i := range table {
 		if table[i].variable() == name {
 			return true

@@ -44,7 +44,7 @@ func TestEveryKeyOfFleetIsKnown(t *testing.T) {
 	for key := range strings.FieldsSeq(`verbosity etcd_servers etcd_username etcd_password etcd_cafile etcd_certfile etcd_keyfile
 		etcd_key_prefix etcd_request_timeout engine_reconcile_interval public_ip metadata agent_ttl token_limit units_directory
 		systemd_user disable_engine disable_watches enable_grpc verify_units authorized_keys_file`) {
-		assert.True(t, isVariable("FLEET_"+strings.ToUpper(key)), key)
+		assert.True(t, IsVariable("FLEET_"+strings.ToUpper(key)), key)
 	}
 }
 
