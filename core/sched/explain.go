@@ -117,7 +117,7 @@ func (s *State) tell(u *item, counts map[string]int) (able int) {
 	for _, d := range demands(u.Place.Metadata) {
 		f := s.filter(d)
 		out := left.without(f.fits)
-		if at, any := out.first(); any {
+		if at, found := out.first(); found {
 			counts["MachineMetadata="+unit.Unmet(d, s.slotted[at].Metadata)] += left.strike(out)
 		}
 		s.dropFilter(f)

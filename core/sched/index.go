@@ -51,7 +51,7 @@ func (s slots) size() (n int) {
 }
 
 // first gives the member with the smallest slot.
-func (s slots) first() (at int32, any bool) {
+func (s slots) first() (at int32, found bool) {
 	for i, w := range s {
 		if w != 0 {
 			return int32(i<<6 + bits.TrailingZeros64(w)), true

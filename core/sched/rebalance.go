@@ -31,11 +31,11 @@ func (s *State) Rebalance(budget int) []Decision {
 // easing gives a group and the machine that it should move to, or nil. Machines that have
 // nothing to give are added to spent, and not looked at again.
 func (s *State) easing(budget int, moved map[*item]bool, spent slots) ([]*item, *host) {
-	least, any := s.leastOpen()
-	for i := len(s.levels) - 1; any && i >= 0 && s.levels[i].load > least+1; i-- {
+	least, open := s.leastOpen()
+	for i := len(s.levels) - 1; open && i >= 0 && s.levels[i].load > least+1; i-- {
 		for {
-			at, any := s.levels[i].set.without(spent).first()
-			if !any {
+			at, found := s.levels[i].set.without(spent).first()
+			if !found {
 				break
 			}
 			if group, h := s.spare(s.slotted[at], budget, moved); h != nil {
@@ -66,7 +66,7 @@ func (s *State) spare(from *host, budget int, moved map[*item]bool) ([]*item, *h
 }
 
 // leastOpen gives the smallest load of a machine that takes something new.
-func (s *State) leastOpen() (load int, any bool) {
+func (s *State) leastOpen() (load int, found bool) {
 	for _, l := range s.levels {
 		if intersect(l.set, s.open) {
 			return l.load, true
