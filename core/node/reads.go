@@ -68,7 +68,8 @@ func (n *Node) expireReads(now env.Instant) {
 	}
 }
 
-// failAll ends everything that waits.
+// failAll ends everything that waits. What has its outcome already is told too: no turn of
+// this node follows that would do it.
 func (n *Node) failAll(cause string) {
 	q := &n.commands
 	for q.first < q.next {
@@ -77,6 +78,11 @@ func (n *Node) failAll(cause string) {
 	}
 	for rd := n.reads.oldest(); rd != nil; rd = n.reads.oldest() {
 		n.answer(rd, n.failed(cause).Err)
+	}
+	outcomes := n.outcomes
+	n.outcomes = nil
+	for _, o := range outcomes {
+		o.done(o.result)
 	}
 }
 

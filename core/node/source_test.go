@@ -146,3 +146,23 @@ func TestBarrier(t *testing.T) {
 	require.True(t, c.until(20*time.Second, func() bool { return failed != nil }))
 	assert.ErrorContains(t, failed, "up to date")
 }
+
+// A controller whose member is taken apart hears what became of everything that it asked
+// for: it goes on with the next member, and must not wait for ever.
+func TestAnAbandonedMemberAnswersItsControllers(t *testing.T) {
+	c := newCluster(t, 45, 3, nil)
+	m := c.follower()
+	c.cut = func(from, to env.NodeID) bool { return from == m.cfg.ID || to == m.cfg.ID }
+	answers := map[string]int{}
+	m.Source().Barrier(func(err error) {
+		require.Error(t, err)
+		answers["barrier"]++
+	})
+	m.Source().Propose(store.Command{Op: store.OpSet, Key: "/a"}, func(r store.Result) {
+		require.Error(t, r.Err)
+		answers["command"]++
+	})
+	m.Abandon()
+	c.run(10 * time.Second)
+	assert.Equal(t, map[string]int{"barrier": 1, "command": 1}, answers)
+}
