@@ -66,6 +66,7 @@ type want struct {
 // running is a unit that runs.
 type running struct {
 	hash string
+	life int         // of the daemon, when it began
 	view store.Index // what the machine had read when the unit was last started
 }
 
@@ -328,6 +329,7 @@ func (u *Units) asked(m *sim.Machine, a systemd.Asked) {
 		return
 	}
 	w := u.wants[m.MachineID()][a.Unit]
+	u.markStop(m, a.Unit, r, w)
 	if w == nil || w.state != unit.Launched || w.hash != r.hash || u.singleton(m, a.Unit) || r.view == 0 {
 		return
 	}
@@ -340,6 +342,19 @@ func (u *Units) asked(m *sim.Machine, a systemd.Asked) {
 	}
 	u.c.Fail(Stopped, "%s asks for a %s of %s, which runs as decided: it was started when index %d was read, now %d is, and nothing between them says so",
 		m.Name(), a.Verb, a.Unit, r.view, now)
+}
+
+// markStop notes stops of what was decided while this machine could not hear of it.
+func (u *Units) markStop(m *sim.Machine, name string, r *running, w *want) {
+	if w != nil && w.state != "" {
+		return
+	}
+	if r.life != m.Life() {
+		u.c.Mark("check: left-over of an earlier life stopped")
+	}
+	if target, ok := u.p.get("job", name, "target"); ok && target.value != m.MachineID() {
+		u.c.Mark("check: unit stopped where it was before it moved")
+	}
 }
 
 // claimed holds the start of a singleton to its fence.
@@ -378,7 +393,7 @@ func (u *Units) ran(m *sim.Machine, r systemd.Ran) {
 		}
 		return
 	}
-	u.starting(m, r.Unit).hash = r.Hash
+	u.starting(m, r.Unit).hash, u.starting(m, r.Unit).life = r.Hash, m.Life()
 	if !u.singleton(m, r.Unit) {
 		return
 	}
