@@ -79,7 +79,7 @@ func (r *rebuild) known(l *listing) {
 		return
 	}
 	if !slices.ContainsFunc(l.members, func(m listed) bool { return env.NodeID(m.ID) == r.old.ID }) {
-		r.b.fail(fmt.Errorf("rebuild member %v: it was removed from the cluster: clear the data directory, and add this machine anew if it is to return", r.old.ID))
+		r.b.fail(fmt.Errorf("rebuild member %v: %w from the cluster: clear the data directory, and add this machine anew if it is to return", r.old.ID, ErrRemoved))
 		return
 	}
 	r.ask(0, errors.New("no other member answers"))
