@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,6 +47,7 @@ type Manager struct {
 	// Of the loop.
 	last  map[string]env.UnitStatus // as Follow was told
 	known bool                      // Follow was told of all
+	gone  map[string]bool           // removed units, of which a look under way may still tell
 }
 
 // Waits for systemd.
@@ -76,7 +78,7 @@ func Open(o Options) (*Manager, error) {
 	o.Dir = dir
 	m := &Manager{
 		o: o, files: files{dir}, quit: make(chan struct{}), done: make(chan struct{}),
-		last: make(map[string]env.UnitStatus), why: errors.New("not reached yet"),
+		last: make(map[string]env.UnitStatus), gone: make(map[string]bool), why: errors.New("not reached yet"),
 	}
 	m.wake.L = &m.mu
 	if err := m.files.sweep(); err != nil {
@@ -245,13 +247,35 @@ func (m *Manager) Change(c env.UnitChange, done func([]env.UnitError, error)) {
 	m.ask(func(s *session) {
 		failed, err := s.change(c)
 		m.o.Post(func() {
-			for _, name := range c.Remove {
-				delete(m.last, name)
-			}
+			m.note(c, failed)
 			done(failed, err)
 		})
 		s.lookAgain()
 	}, func(err error) { done(nil, err) })
+}
+
+// note keeps in mind which units there are no more, on the loop.
+func (m *Manager) note(c env.UnitChange, failed []env.UnitError) {
+	for _, name := range c.Remove {
+		m.gone[name] = true
+		delete(m.last, name)
+	}
+	for _, f := range failed {
+		delete(m.gone, f.Name)
+	}
+	for _, w := range c.Write {
+		delete(m.gone, w.Name)
+	}
+}
+
+// forget takes for gone for good what a look at all units does not tell of: looks follow
+// one another.
+func (m *Manager) forget(all []env.UnitStatus) {
+	for name := range m.gone {
+		if !slices.ContainsFunc(all, func(u env.UnitStatus) bool { return u.Name == name }) {
+			delete(m.gone, name)
+		}
+	}
 }
 
 // Job implements env.Systemd.
@@ -286,9 +310,12 @@ func (m *Manager) tell(s *session, units []env.UnitStatus, all bool) {
 		if first {
 			m.known, m.last = true, make(map[string]env.UnitStatus)
 		}
+		if all {
+			m.forget(units)
+		}
 		var changed []env.UnitStatus
 		for _, u := range units {
-			if m.last[u.Name] != u {
+			if m.last[u.Name] != u && !m.gone[u.Name] {
 				m.last[u.Name] = u
 				changed = append(changed, u)
 			}
