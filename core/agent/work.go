@@ -39,10 +39,6 @@ const (
 // work takes the steps that can be taken. It is called whenever something changed, so
 // what has to wait for something else is left for a later call.
 func (a *Agent) work() {
-	a.askAboutOldJobs()
-	if a.doubts {
-		a.ask()
-	}
 	if a.away || a.changing || a.asking || a.wait(a.again) {
 		return
 	}
@@ -56,11 +52,7 @@ func (a *Agent) work() {
 	for _, name := range steps.Stop {
 		a.begin(a.units[name], env.JobStop, nil)
 	}
-	for _, name := range steps.Start {
-		if a.units[name].have != nil && !rewritten(&steps, name) {
-			a.start(a.units[name])
-		}
-	}
+	a.starts(slices.DeleteFunc(steps.Start, func(name string) bool { return a.units[name].have == nil || rewritten(&steps, name) }))
 }
 
 // spares says that what runs is let run although nobody wants it here: the decision may
@@ -178,8 +170,8 @@ func (a *Agent) changed(c env.UnitChange, want map[string]*Wanted, failed []env.
 		broken[f.Name] = f.Err
 	}
 	for _, name := range c.Remove {
-		if broken[name] == nil {
-			a.units[name].gone()
+		if u := a.units[name]; u != nil && broken[name] == nil {
+			u.gone()
 		}
 	}
 	for _, w := range c.Write {
@@ -238,44 +230,80 @@ func (a *Agent) unsettled(err error) {
 	a.wake()
 }
 
-// start has a unit started, unless it has to wait for something.
-func (a *Agent) start(u *local) {
+// starts has units started, as many as there is room for.
+func (a *Agent) starts(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	var b blockers
+	a.each(b.add)
+	for room := a.room(); room > 0 && len(names) > 0; names = names[1:] {
+		if u := a.units[names[0]]; a.start(u, &b) {
+			b.add(u)
+			room--
+		}
+	}
+	a.note.write()
+}
+
+// start has a unit started, unless it has to wait for something, and tells whether it was.
+func (a *Agent) start(u *local, b *blockers) bool {
 	was := u.waits
-	u.waits = a.blocked(u)
+	u.waits = b.blocks(u)
 	if u.waits != "" {
 		if was == "" {
 			a.env.Rare.Mark("agent: a start waits for another unit")
 		}
-		return
+		return false
 	}
 	if u.want.Fenced() && !(u.claim.held && a.lease.valid()) {
 		u.waits = "waits for its claim: a singleton starts when no other machine can run it"
-		return
+		return false
 	}
 	if !u.mark.Begun {
-		u.mark.Begun, u.number = true, a.note.save()
+		u.mark.Begun, u.number = true, a.note.soon()
 	}
-	if a.note.has(u.number) && !a.full() { // or a later life would not know whose it is
-		a.begin(u, env.JobStart, nil)
+	if !a.note.has(u.number) { // or a later life would not know whose it is
+		return false
+	}
+	a.begin(u, env.JobStart, nil)
+	return true
+}
+
+// blockers are the units that are not over, sorted as they were added, and those of them
+// that say what may not run beside them: most units say nothing and ask only those.
+type blockers struct{ all, ruling []*local }
+
+func (b *blockers) add(o *local) {
+	if o.over() {
+		return
+	}
+	b.all = append(b.all, o)
+	if o.strange || len(o.mark.Rules) > 0 || o.want != nil && len(o.want.Place.Conflicts) > 0 {
+		b.ruling = append(b.ruling, o)
 	}
 }
 
-// blocked names a unit that has to end first, or "".
-func (a *Agent) blocked(u *local) (why string) {
+// blocks names a unit that has to end before u starts, or "".
+func (b *blockers) blocks(u *local) string {
 	mine := u.want.Place
-	a.each(func(o *local) {
-		if why != "" || o == u || o.over() {
-			return
+	all := b.ruling
+	if len(rules(mine)) > 0 {
+		all = b.all
+	}
+	for _, o := range all {
+		if o == u {
+			continue
 		}
 		stays := o.want != nil && o.want.State == unit.Launched && o.have != nil && o.have.Hash == o.want.Hash
 		switch {
 		case stays && apart(u.name, mine.Conflicts, o.name, o.want.Place.Conflicts):
-			why = "waits for " + o.name + ", which conflicts with it, to end"
+			return "waits for " + o.name + ", which conflicts with it, to end"
 		case !stays && (o.strange || apart(u.name, rules(mine), o.name, o.mark.Rules)):
-			why = "waits for " + o.name + " to end"
+			return "waits for " + o.name + " to end"
 		}
-	})
-	return why
+	}
+	return ""
 }
 
 // over says that nothing of the unit runs, nor will by what is under way.
@@ -283,8 +311,9 @@ func (u *local) over() bool {
 	return u.have == nil || u.job == nil && !u.fresh && (u.halted || !mayRun(u.have))
 }
 
-// full says that there are too many young jobs, and has a pass run when they are old.
-func (a *Agent) full() bool {
+// room is how many starts there may be besides the young jobs. Where there is none, a pass
+// runs when one of those is old.
+func (a *Agent) room() int {
 	young, oldest := 0, a.env.Clock.Now()
 	a.each(func(u *local) {
 		if u.job != nil && a.env.Clock.Now().Sub(u.job.since) < youngMax {
@@ -292,11 +321,10 @@ func (a *Agent) full() bool {
 			oldest = min(oldest, u.job.since)
 		}
 	})
-	if young < jobsMax {
-		return false
+	if young >= jobsMax {
+		a.wakeAt(oldest.Add(youngMax))
 	}
-	a.wakeAt(oldest.Add(youngMax))
-	return true
+	return max(jobsMax-young, 0)
 }
 
 // begin asks systemd for a job, which takes the place of the one under way.
@@ -330,7 +358,7 @@ func (a *Agent) ended(u *local, j *job, r env.JobResult, err error) {
 		a.stopped(u, r)
 	case err == nil:
 		a.started(u, r)
-	case errors.Is(err, env.ErrUnsent), errors.Is(err, env.ErrRefused):
+	case errors.Is(err, env.ErrUnsent), errors.Is(err, env.ErrRefused) && j.verb != env.JobStop:
 		a.failed(u, fmt.Errorf("%s: %w", j.verb, err))
 	case j.verb != env.JobStop && planted.On(planted.UnknownStartMoved):
 		u.have, u.forgotten = nil, true
@@ -341,6 +369,7 @@ func (a *Agent) ended(u *local, j *job, r env.JobResult, err error) {
 		}
 		u.doubt, a.doubts = true, true
 		u.job = j // until it is known
+		u.until = a.env.Clock.Now().Add(retryMin)
 		a.env.Log.Log(env.Info, "units: the outcome of a job is unknown, the service manager is asked", "unit", u.name, "job", j.verb, "reason", err)
 	}
 }
@@ -529,6 +558,15 @@ func (a *Agent) ask() {
 			a.wake()
 		}
 	})
+}
+
+// clear has doubts resolved, also while nothing else can be done: a singleton may have to
+// be stopped.
+func (a *Agent) clear() {
+	a.askAboutOldJobs()
+	if a.doubts {
+		a.ask()
+	}
 }
 
 // askAboutOldJobs doubts jobs whose end is long in coming: it may have been missed.
