@@ -51,6 +51,7 @@ type Agent struct {
 
 	draining  func() // what Stop waits for
 	drainedBy env.Instant
+	leaving   func() // what waits for the end
 	over      bool
 }
 
@@ -160,6 +161,7 @@ func (a *Agent) text() noteText {
 // noteSaved begins to register once it is durable who we are.
 func (a *Agent) noteSaved() {
 	if a.over {
+		a.left()
 		return
 	}
 	if a.lease.number == 0 && a.note.has(1) {
@@ -271,6 +273,7 @@ func (a *Agent) pass() {
 	}
 	if a.told {
 		a.fence()
+		a.clear()
 	}
 	if a.acting() {
 		a.decide()
@@ -453,12 +456,31 @@ const drainMax = 90 * time.Second
 func (a *Agent) Stop(done func()) {
 	if !a.cfg.Drain || !a.acting() {
 		a.end()
-		a.env.Clock.After(0, done)
+		a.leaving = done
+		a.env.Clock.After(noteMax, a.leave)
+		a.left()
 		return
 	}
 	a.draining = done
 	a.drainedBy = a.env.Clock.Now().Add(drainMax)
 	a.reread()
+}
+
+// noteMax is how long Stop waits for the note to be durable.
+const noteMax = 2 * time.Second
+
+// left ends Stop when what was done is noted.
+func (a *Agent) left() {
+	if a.note.has(a.note.asked) {
+		a.env.Clock.After(0, a.leave)
+	}
+}
+
+func (a *Agent) leave() {
+	if done := a.leaving; done != nil {
+		a.leaving = nil
+		done()
+	}
 }
 
 // drained ends a drain when nothing is left, or that has taken too long.

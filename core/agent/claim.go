@@ -6,6 +6,7 @@ import (
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/planted"
 	"github.com/keelson/keelson/core/store"
+	"github.com/keelson/keelson/core/unit"
 )
 
 // claim is this machine's hold on the fence of a singleton, job/NAME/claim. Whoever has it
@@ -41,6 +42,11 @@ func (a *Agent) hasFenced() bool {
 
 // fenced says that the unit needs a claim to run, or runs under one.
 func (u *local) fenced() bool { return u.want != nil && u.want.Fenced() || u.mark.Fenced }
+
+// unfenced says that what runs, or may, is no singleton any more.
+func (u *local) unfenced() bool {
+	return u.want != nil && u.have != nil && u.want.State == unit.Launched && u.want.Hash == u.have.Hash && !u.want.Fenced()
+}
 
 // active says that something of the unit may run, or be on its way to.
 func (u *local) active() bool { return u.mark.Begun || u.have != nil && !u.halted && mayRun(u.have) }
@@ -97,7 +103,7 @@ func (a *Agent) claims() {
 		case c.flying || u.forgotten || a.wait(c.again):
 		case need && !c.held && a.lease.valid():
 			a.claim(u)
-		case !need && c.maybe && !a.wait(c.rest) && (!u.active() || u.want != nil && u.want.State == "launched"):
+		case !need && c.maybe && !a.wait(c.rest) && (!u.active() || u.unfenced()):
 			a.release(u)
 		}
 	})
