@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,6 +52,7 @@ func openUnits(o *options.Serve, loop *realnet.Loop, log realnet.Log) (*unitsPar
 	if c.PublicIP == "" {
 		c.PublicIP = publicIP()
 	}
+	c.API = reachable(c.API, c.PublicIP)
 	u.config = &c
 	switch manager {
 	case options.UnitsSystemd:
@@ -61,6 +64,18 @@ func openUnits(o *options.Serve, loop *realnet.Loop, log realnet.Log) (*unitsPar
 		return nil, fmt.Errorf("--units=%s: %w", manager, err)
 	}
 	return u, nil
+}
+
+// reachable puts the machine's own address where a URL names all of its addresses.
+func reachable(api, ip string) string {
+	u, err := url.Parse(api)
+	if err != nil || ip == "" {
+		return api
+	}
+	if a, err := netip.ParseAddr(u.Hostname()); err == nil && a.IsUnspecified() {
+		u.Host = net.JoinHostPort(ip, u.Port())
+	}
+	return u.String()
 }
 
 // resolve says what auto is on this machine.

@@ -206,3 +206,43 @@ func TestDevRunsUnits(t *testing.T) {
 		assert.Empty(t, left, "nothing of %s runs", n)
 	}
 }
+
+func TestReachable(t *testing.T) {
+	assert.Equal(t, "http://10.0.0.1:2379", reachable("http://0.0.0.0:2379", "10.0.0.1"))
+	assert.Equal(t, "http://10.0.0.1:2379", reachable("http://[::]:2379", "10.0.0.1"))
+	assert.Equal(t, "http://10.0.0.2:2379", reachable("http://10.0.0.2:2379", "10.0.0.1"))
+	assert.Equal(t, "http://localhost:2379", reachable("http://localhost:2379", "10.0.0.1"))
+	assert.Empty(t, reachable("", "10.0.0.1"))
+}
+
+// A machine that is no member runs units too, and one that only schedules runs none.
+func TestAWorkerRunsUnits(t *testing.T) {
+	m := &unitMachine{T: t, cluster: &cluster{dir: t.TempDir(), members: make([]*process, 2)}}
+	m.units = filepath.Join(m.dir, "units")
+	t.Cleanup(func() { require.NoError(t, unithost.Shutdown(m.units)) })
+	free := ports(t, 3)
+	m.client = []string{loopbackURL(free[0]), loopbackURL(free[2])}
+	m.peer = []string{loopbackURL(free[1])}
+	id := func(text string) string {
+		file := filepath.Join(m.dir, text[:2])
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+		return "--machine-id-file=" + file
+	}
+	m.members[0] = launch(t, nil, append(m.args(0), "--units=api", id("1a1a1a1a00000000000000000000aaaa"), "--fleet-socket=none")...)
+	m.healthy(t, 0)
+	m.members[1] = launch(t, nil, "serve", "--name=w", "--proxy=on", "--data-dir="+filepath.Join(m.dir, "w"), "--listen-client-urls="+m.client[1],
+		"--initial-cluster=n1="+m.peer[0], "--units=process", "--units-directory="+m.units, id("2b2b2b2b00000000000000000000bbbb"),
+		"--fleet-socket="+filepath.Join(m.dir, "fleet.sock"))
+	require.NoError(t, os.WriteFile(filepath.Join(m.dir, "hello.service"), []byte(sleeper), 0o644))
+	require.Eventually(t, func() bool {
+		status, out := keelson(t, nil, "fleetctl", "--endpoint", "unix://"+filepath.Join(m.dir, "fleet.sock"), "list-machines", "--no-legend")
+		return status == 0 && strings.HasPrefix(out, "2b2b2b2b") && strings.Count(out, "\n") == 1
+	}, 30*time.Second, 100*time.Millisecond)
+	m.fleetctl("start " + filepath.Join(m.dir, "hello.service"))
+	m.eventually("list-units", "active\trunning")
+	for _, u := range m.client { // through the member, and from the machine itself
+		status, out := keelson(t, nil, "fleetctl", "--endpoint", u, "journal", "hello")
+		assert.Zero(t, status, out)
+		assert.Contains(t, out, "Started hello.service - Sleeper.")
+	}
+}

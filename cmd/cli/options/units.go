@@ -288,10 +288,23 @@ func (r *reading) finishUnits() {
 	if r.source.Lenient && r.given["units"] == "" {
 		u.Manager = UnitsOff
 	}
-	if len(r.advertiseClient) > 0 {
-		u.Fleet.API = r.advertiseClient[0]
-	}
+	u.Fleet.API = r.ownURL()
 	if u.Fleet.Metadata == nil {
 		u.Fleet.Metadata = make(map[string]string)
 	}
+}
+
+// ownURL is where other machines reach this one's daemon: where it says so, else where it
+// listens.
+func (r *reading) ownURL() string {
+	list := r.advertiseClient
+	if r.given["advertise-client-urls"] == "" && r.given["addr"] == "" && r.ListenClient != nil {
+		list = r.ListenClient
+	}
+	for _, raw := range list {
+		if _, ok := SocketPath(raw); !ok {
+			return raw
+		}
+	}
+	return ""
 }

@@ -40,6 +40,17 @@ func TestUnitDefaults(t *testing.T) {
 	assert.Empty(t, s.Remarks)
 }
 
+func TestWhereOthersReachThisMachine(t *testing.T) {
+	for line, want := range map[string]string{
+		"": "http://localhost:2379",
+		"--listen-client-urls=unix:///run/k.sock,http://10.0.0.1:2379 --proxy=on --insecure":               "http://10.0.0.1:2379",
+		"--listen-client-urls=http://0.0.0.0:2379 --advertise-client-urls=http://10.0.0.1:2379 --insecure": "http://10.0.0.1:2379",
+		"--listen-client-urls=unix:///run/k.sock --proxy=on":                                               "",
+	} {
+		assert.Equal(t, want, parse(t, line).Units.Fleet.API, line)
+	}
+}
+
 func TestEveryKeyOfFleetIsKnown(t *testing.T) {
 	for key := range strings.FieldsSeq(`verbosity etcd_servers etcd_username etcd_password etcd_cafile etcd_certfile etcd_keyfile
 		etcd_key_prefix etcd_request_timeout engine_reconcile_interval public_ip metadata agent_ttl token_limit units_directory
