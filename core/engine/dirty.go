@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"maps"
 	"slices"
 
@@ -13,13 +12,13 @@ import (
 type dirty struct {
 	units    map[string]struct{}
 	machines map[string]struct{}
-	states   map[registry.Pair]struct{}
-	unused   map[unit.Hash]struct{}
+	states   registry.Pairs
+	unused   map[string]unit.Hash
 	all      bool // also what lies around
 }
 
 func newDirty() dirty {
-	return dirty{map[string]struct{}{}, map[string]struct{}{}, map[registry.Pair]struct{}{}, map[unit.Hash]struct{}{}, false}
+	return dirty{map[string]struct{}{}, map[string]struct{}{}, registry.Pairs{}, map[string]unit.Hash{}, false}
 }
 
 func (d *dirty) unit(name string) { d.units[name] = struct{}{} }
@@ -33,7 +32,7 @@ func (d *dirty) add(c registry.Change) {
 		d.machines[id] = struct{}{}
 	}
 	for _, p := range c.States {
-		d.states[p] = struct{}{}
+		d.states.Add(p.Unit, p.Machine)
 	}
 	for _, p := range c.Assigned {
 		d.unit(p.Unit)
@@ -42,7 +41,7 @@ func (d *dirty) add(c registry.Change) {
 		}
 	}
 	for _, h := range c.Unused {
-		d.unused[h] = struct{}{}
+		d.unused[h.String()] = h
 	}
 }
 
@@ -65,14 +64,12 @@ func (d *dirty) everything(m *registry.Model) {
 	}
 	for _, name := range m.Stated() {
 		for _, id := range m.StatedAt(name) {
-			d.states[registry.Pair{Unit: name, Machine: id}] = struct{}{}
+			d.states.Add(name, id)
 		}
 	}
 	for _, h := range m.Unused() {
-		d.unused[h] = struct{}{}
+		d.unused[h.String()] = h
 	}
 }
 
 func sorted[V any](set map[string]V) []string { return slices.Sorted(maps.Keys(set)) }
-
-func compareHashes(a, b unit.Hash) int { return bytes.Compare(a[:], b[:]) }

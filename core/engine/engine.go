@@ -2,8 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/keelson/keelson/core/control"
@@ -75,12 +73,13 @@ type Engine struct {
 	sched  *sched.State // nil unless deciding
 	dirty  dirty
 	retry  map[string]struct{} // units of which something was not done: again after a while
-	unused map[unit.Hash]garbage
+	unused map[string]garbage  // by hash
 	passes int
 }
 
 // garbage is contents that no unit has.
 type garbage struct {
+	hash  unit.Hash
 	index store.Index
 	since env.Instant
 }
@@ -324,7 +323,7 @@ func (g *Engine) renew() {
 func (g *Engine) begin() {
 	g.said = ""
 	g.become(deciding, "the lease is held")
-	g.sched, g.unused = sched.New(sched.Options{}), map[unit.Hash]garbage{}
+	g.sched, g.unused = sched.New(sched.Options{}), map[string]garbage{}
 	g.dirty.everything(g.model)
 	g.announce()
 	g.pass()
@@ -356,17 +355,17 @@ func (g *Engine) changed(c registry.Change) {
 // sweep removes contents that have been unused for a while.
 func (g *Engine) sweep() {
 	now := g.env.Clock.Now()
-	for _, h := range slices.SortedFunc(maps.Keys(g.unused), compareHashes) {
-		was := g.unused[h]
-		index, still := g.model.UnusedIndex(h)
+	for _, key := range sorted(g.unused) {
+		was := g.unused[key]
+		index, still := g.model.UnusedIndex(was.hash)
 		switch {
 		case !still:
-			delete(g.unused, h)
+			delete(g.unused, key)
 		case index != was.index:
-			g.unused[h] = garbage{index, now}
+			g.unused[key] = garbage{was.hash, index, now}
 		case now.Sub(was.since) >= unusedGrace:
-			g.unused[h] = garbage{index, now} // again later, should it fail
-			g.src.Propose(store.Command{Op: store.OpCompareAndDelete, Key: g.keys.Contents(h), PrevIndex: index, Fence: g.under()}, func(store.Result) {})
+			g.unused[key] = garbage{was.hash, index, now} // again later, should it fail
+			g.src.Propose(store.Command{Op: store.OpCompareAndDelete, Key: g.keys.Contents(was.hash), PrevIndex: index, Fence: g.under()}, func(store.Result) {})
 		}
 	}
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -104,7 +103,7 @@ func (d *dirty) mourn(m *registry.Model, id string) {
 		d.unit(name)
 	}
 	for _, s := range m.StatesOf(id) {
-		d.states[registry.Pair{Unit: s.Name, Machine: id}] = struct{}{}
+		d.states.Add(s.Name, id)
 	}
 }
 
@@ -319,11 +318,11 @@ func (p *plan) bury(id string) {
 }
 
 // states removes what machines that are gone have said.
-func (p *plan) states(pairs map[registry.Pair]struct{}) {
+func (p *plan) states(pairs registry.Pairs) {
 	m := p.g.model
-	for _, x := range slices.SortedFunc(maps.Keys(pairs), comparePairs) {
+	for _, x := range pairs.List() {
 		if p.full() {
-			p.g.dirty.states[x] = struct{}{}
+			p.g.dirty.states.Add(x.Unit, x.Machine)
 			continue
 		}
 		switch s := m.Said(x.Unit, x.Machine); {
@@ -334,10 +333,6 @@ func (p *plan) states(pairs map[registry.Pair]struct{}) {
 			p.tidy(p.g.keys.States(x.Unit), p.inside(p.g.keys.States(x.Unit)))
 		}
 	}
-}
-
-func comparePairs(a, b registry.Pair) int {
-	return cmp.Or(strings.Compare(a.Unit, b.Unit), strings.Compare(a.Machine, b.Machine))
 }
 
 // lumber removes directories in which there is nothing any more.
@@ -367,10 +362,11 @@ func (p *plan) within(dir string) (names []string) {
 }
 
 // note keeps which contents are unused, and since when.
-func (g *Engine) note(hashes map[unit.Hash]struct{}) {
-	for _, h := range slices.SortedFunc(maps.Keys(hashes), compareHashes) {
+func (g *Engine) note(hashes map[string]unit.Hash) {
+	for _, key := range sorted(hashes) {
+		h := hashes[key]
 		if index, still := g.model.UnusedIndex(h); still {
-			g.unused[h] = garbage{index, g.env.Clock.Now()}
+			g.unused[key] = garbage{h, index, g.env.Clock.Now()}
 		}
 	}
 }

@@ -1,11 +1,9 @@
 package registry
 
 import (
-	"bytes"
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/store"
@@ -58,21 +56,21 @@ type dirty struct {
 	all      bool
 	units    map[string]struct{}
 	machines map[string]struct{}
-	states   map[Pair]struct{}
-	assigned map[Pair]struct{}
-	unused   map[unit.Hash]struct{}
+	states   Pairs
+	assigned Pairs
+	unused   map[string]unit.Hash
 	engine   bool
 }
 
 func newDirty() dirty {
 	return dirty{
-		units: map[string]struct{}{}, machines: map[string]struct{}{}, states: map[Pair]struct{}{},
-		assigned: map[Pair]struct{}{}, unused: map[unit.Hash]struct{}{},
+		units: map[string]struct{}{}, machines: map[string]struct{}{}, states: Pairs{},
+		assigned: Pairs{}, unused: map[string]unit.Hash{},
 	}
 }
 
 func (m *Model) reset() {
-	m.jobs, m.contents, m.machines = map[string]*job{}, map[unit.Hash]*contents{}, map[string]*machine{}
+	m.jobs, m.contents, m.machines = map[string]*job{}, map[string]*contents{}, map[string]*machine{}
 	m.states, m.assigned = newCrossing[*UnitState](), newCrossing[Document]()
 	m.launched, m.claims = newCrossing[struct{}](), newCrossing[struct{}]()
 	m.lease, m.version, m.bad = leaf{}, leaf{}, map[string]string{}
@@ -192,8 +190,8 @@ func (m *Model) removeDir(e []string) {
 			}
 		}
 	case "unit":
-		for _, h := range slices.SortedFunc(maps.Keys(m.contents), compareHashes) {
-			m.setContents("", h.String(), leaf{})
+		for _, hash := range slices.Sorted(maps.Keys(m.contents)) {
+			m.setContents("", hash, leaf{})
 		}
 	case "states":
 		for _, name := range m.Stated() {
@@ -225,12 +223,10 @@ func (m *Model) removeDir(e []string) {
 }
 
 func unionSorted[A, B any](a map[string]A, b map[string]B) []string {
-	all := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
+	all := append(slices.Sorted(maps.Keys(a)), slices.Sorted(maps.Keys(b))...)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
-
-func compareHashes(a, b unit.Hash) int { return bytes.Compare(a[:], b[:]) }
 
 func (m *Model) removeJob(name string) {
 	for _, k := range []kind{isObject, isTargetState, isTarget, isJobState, isClaim} {
@@ -340,17 +336,17 @@ func (m *Model) setObject(key, name string, j *job, l leaf) {
 
 // contentsOf gives the entry of a hash, which need not be stored.
 func (m *Model) contentsOf(h unit.Hash) *contents {
-	c := m.contents[h]
+	c := m.contents[h.String()]
 	if c == nil {
-		c = &contents{users: map[string]struct{}{}}
-		m.contents[h] = c
+		c = &contents{hash: h, users: map[string]struct{}{}}
+		m.contents[h.String()] = c
 	}
 	return c
 }
 
 // release says that a unit does not have contents any more.
 func (m *Model) release(h unit.Hash, name string) {
-	c := m.contents[h]
+	c := m.contents[h.String()]
 	delete(c.users, name)
 	m.unused(h, c)
 }
@@ -360,9 +356,9 @@ func (m *Model) unused(h unit.Hash, c *contents) {
 	switch {
 	case len(c.users) > 0:
 	case c.leaf.there():
-		m.dirty.unused[h] = struct{}{}
+		m.dirty.unused[h.String()] = h
 	default:
-		delete(m.contents, h)
+		delete(m.contents, h.String())
 	}
 }
 
@@ -413,7 +409,7 @@ func (m *Model) setState(key string, s slot, l leaf) {
 	m.good(key)
 	u.Modified = l.modified
 	if was := m.states.rows[s.a][s.b]; was == nil || !sameState(was, u) {
-		m.dirty.states[Pair{s.a, s.b}] = struct{}{}
+		m.dirty.states.Add(s.a, s.b)
 	}
 	m.states.put(s.a, s.b, u)
 }
@@ -429,7 +425,7 @@ func (m *Model) dropState(name, machine string) {
 		return
 	}
 	m.states.drop(name, machine)
-	m.dirty.states[Pair{name, machine}] = struct{}{}
+	m.dirty.states.Add(name, machine)
 }
 
 func (m *Model) setAssignment(key, name, machine string, l leaf) {
@@ -445,7 +441,7 @@ func (m *Model) setAssignment(key, name, machine string, l leaf) {
 		m.good(key)
 	}
 	m.assigned.put(name, machine, Document{a, l.modified})
-	m.dirty.assigned[Pair{name, machine}] = struct{}{}
+	m.dirty.assigned.Add(name, machine)
 }
 
 func (m *Model) dropAssignment(name, machine string) {
@@ -453,7 +449,7 @@ func (m *Model) dropAssignment(name, machine string) {
 		return
 	}
 	m.assigned.drop(name, machine)
-	m.dirty.assigned[Pair{name, machine}] = struct{}{}
+	m.dirty.assigned.Add(name, machine)
 }
 
 func (m *Model) setMachine(key string, s slot, l leaf) {
@@ -532,8 +528,8 @@ func (m *Model) flush() {
 	if d.all {
 		c.Units, c.Machines, c.Engine = nil, nil, false
 	} else {
-		c.States, c.Assigned = sortedPairs(d.states), sortedPairs(d.assigned)
-		c.Unused = slices.SortedFunc(maps.Keys(d.unused), compareHashes)
+		c.States, c.Assigned = d.states.List(), d.assigned.List()
+		c.Unused = inOrder(d.unused)
 	}
 	if c.empty() {
 		return
@@ -575,10 +571,12 @@ func merge(list, came, left []string) []string {
 	return append(merged, came...)
 }
 
-func sortedPairs(set map[Pair]struct{}) []Pair {
-	return slices.SortedFunc(maps.Keys(set), func(a, b Pair) int {
-		return cmp.Or(strings.Compare(a.Unit, b.Unit), strings.Compare(a.Machine, b.Machine))
-	})
+// inOrder lists the values of a map by their keys.
+func inOrder[V any](set map[string]V) (list []V) {
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		list = append(list, set[key])
+	}
+	return list
 }
 
 // makeUnit makes a unit of its keys, and tells whether anything about it is new.
@@ -608,7 +606,7 @@ func (m *Model) unitOf(name string, j *job, was *Unit) *Unit {
 		}
 		u.Desired = unit.Inactive
 	}
-	if c := m.contents[j.hash]; c != nil {
+	if c := m.contents[j.hash.String()]; c != nil {
 		u.File, u.Raw = c.file, c.raw
 	}
 	switch {

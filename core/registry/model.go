@@ -29,7 +29,7 @@ type Model struct {
 	index    store.Index
 
 	jobs     map[string]*job
-	contents map[unit.Hash]*contents
+	contents map[string]*contents // by hash
 	machines map[string]*machine
 	states   crossing[*UnitState] // by unit and machine
 	assigned crossing[Document]   // by unit and machine; "" is all machines: global
@@ -70,6 +70,7 @@ func (j *job) empty() bool {
 
 // contents is one stored unit file and who has it.
 type contents struct {
+	hash  unit.Hash
 	leaf  leaf
 	raw   string
 	file  *unit.File
@@ -104,6 +105,15 @@ type Change struct {
 
 // Pair is a unit on a machine.
 type Pair struct{ Unit, Machine string }
+
+// Pairs is a set of pairs. No name of a unit holds a slash, so the keys are unique.
+type Pairs map[string]Pair
+
+// Add puts a pair into the set.
+func (s Pairs) Add(name, machine string) { s[name+"/"+machine] = Pair{name, machine} }
+
+// List gives the pairs in the order of their keys.
+func (s Pairs) List() []Pair { return inOrder(s) }
 
 // empty reports whether there is nothing to tell.
 func (c *Change) empty() bool {
@@ -285,9 +295,9 @@ func (m *Model) Version() int {
 
 // Unused lists the contents that no unit has, with their modified indexes, sorted.
 func (m *Model) Unused() (all []unit.Hash) {
-	for _, h := range slices.SortedFunc(maps.Keys(m.contents), compareHashes) {
-		if _, unused := m.UnusedIndex(h); unused {
-			all = append(all, h)
+	for _, c := range inOrder(m.contents) {
+		if _, unused := m.UnusedIndex(c.hash); unused {
+			all = append(all, c.hash)
 		}
 	}
 	return all
@@ -295,7 +305,7 @@ func (m *Model) Unused() (all []unit.Hash) {
 
 // UnusedIndex is the modified index of contents that are stored but that no unit has.
 func (m *Model) UnusedIndex(h unit.Hash) (store.Index, bool) {
-	c := m.contents[h]
+	c := m.contents[h.String()]
 	if c == nil || !c.leaf.there() || len(c.users) > 0 {
 		return 0, false
 	}
@@ -304,7 +314,7 @@ func (m *Model) UnusedIndex(h unit.Hash) (store.Index, bool) {
 
 // Contents is a stored unit file, or nil.
 func (m *Model) Contents(h unit.Hash) *unit.File {
-	if c := m.contents[h]; c != nil {
+	if c := m.contents[h.String()]; c != nil {
 		return c.file
 	}
 	return nil
