@@ -188,3 +188,29 @@ func TestClaimsAreGivenBack(t *testing.T) {
 		}
 	})
 }
+
+// A machine that returns after its units moved takes nothing back of what the others say
+// of them, whatever still runs on it.
+func TestReturningMachineLeavesTheMarksOfOthers(t *testing.T) {
+	for _, text := range []string{sleeper, single} {
+		w := newWorld(t, 7)
+		a, b := w.host("m1"), w.host("m2")
+		a.start()
+		b.start()
+		w.until("both are registered", 5*time.Second, func() bool { return a.agent.Ready() == nil && b.agent.Ready() == nil })
+		w.assign(a, "s.service", text, unit.Launched)
+		mark := w.keys.JobState("s.service")
+		w.until("it runs on the first", 5*time.Second, func() bool { return w.get(mark) == a.id })
+		a.pause = true
+		w.until("its lease is gone", time.Minute, func() bool { return w.get(w.keys.MachineObject(a.id)) == "" })
+		w.unassign(a, "s.service")
+		w.remove(mark)
+		w.remove(w.keys.Claim("s.service"))
+		w.assign(b, "s.service", text, unit.Launched)
+		w.until("it runs on the second", 5*time.Second, func() bool { return w.get(mark) == b.id })
+		a.resume()
+		w.until("the first has stopped it", 10*time.Second, func() bool { return !a.runs("s.service") })
+		w.forward(time.Minute)
+		assert.Equal(t, b.id, w.get(mark))
+	}
+}

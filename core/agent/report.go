@@ -21,6 +21,7 @@ type own struct {
 	// late is until when a write may still have its effect of which nobody has heard.
 	late   env.Instant
 	shared bool // another machine may have written it: job-state
+	mine   bool // the unit is this machine's now, so that a shared key may be taken from another
 	flying bool
 	queued bool
 	paid   env.Instant // see pay
@@ -140,8 +141,13 @@ func (o *outbox) retake(k *own, value string) {
 			o.a.unread = true
 			o.a.decide()
 			o.a.each(o.a.report)
-			if err != nil || k.want != value {
+			switch {
+			case err != nil || k.want != value:
 				o.sent(k, value, store.Result{Err: r.Err})
+				return
+			case !k.mine: // it ends here, and runs elsewhere: there is nothing to take back
+				k.want = ""
+				o.sent(k, "", store.Result{})
 				return
 			}
 			o.a.src.Propose(store.Command{Op: store.OpSet, Key: k.key, Value: value}, func(r store.Result) { o.sent(k, value, r) })
@@ -182,6 +188,7 @@ func (a *Agent) report(u *local) {
 		return // what nobody knows of after a crash would never be taken back
 	}
 	launched := u.want != nil && !u.want.Global && u.want.State == unit.Launched && u.launches()
+	u.launched.mine = launched
 	switch {
 	case launched:
 		a.out.set(&u.launched, a.cfg.Machine)
