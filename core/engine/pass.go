@@ -335,11 +335,12 @@ func (p *plan) states(pairs registry.Pairs) {
 	}
 }
 
-// lumber removes directories in which there is nothing any more.
+// lumber removes directories in which there is nothing any more. Those of units that there
+// are come up when something about them changes.
 func (p *plan) lumber() {
 	for _, dir := range []string{p.g.keys.Job(""), p.g.keys.States("")} {
 		for _, kid := range p.within(dir) {
-			if !p.full() {
+			if p.g.model.Unit(kid) == nil && !p.full() {
 				p.tidy(dir+kid, p.inside(dir+kid))
 			}
 		}
