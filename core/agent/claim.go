@@ -31,13 +31,9 @@ const (
 	lateMax = 30 * time.Second
 )
 
-func (a *Agent) hasFenced() bool {
-	for _, u := range a.units {
-		if u.fenced() {
-			return true
-		}
-	}
-	return false
+func (a *Agent) hasFenced() (any bool) {
+	a.each(func(u *local) { any = any || u.fenced() })
+	return any
 }
 
 // fenced says that the unit needs a claim to run, or runs under one.

@@ -35,7 +35,7 @@ func Want(assigned, globals []Wanted, me sched.Machine) []Wanted {
 			all = append(all, g)
 		}
 	}
-	slices.SortFunc(all, func(a, b Wanted) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(all, func(a, b Wanted) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
 
