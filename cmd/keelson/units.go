@@ -129,6 +129,9 @@ func (u *unitsPart) openProcess(o *options.Serve, loop *realnet.Loop, log realne
 	if err != nil {
 		return err
 	}
+	if u.config.Boot, err = unithost.Boot(processUnits(o)); err != nil {
+		return err
+	}
 	m, err := unithost.Open(unithost.Options{
 		Dir: processUnits(o), Machine: u.config.Machine, Post: loop.Post, Log: log,
 		Command: []string{strings.TrimSuffix(self, " (deleted)"), unithost.Word},

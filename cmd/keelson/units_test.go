@@ -184,7 +184,8 @@ func TestInstall(t *testing.T) {
 func TestDevRunsUnits(t *testing.T) {
 	base := devPorts(t)
 	dir := filepath.Join(t.TempDir(), "data")
-	d := launch(t, nil, "dev", "--data-dir", dir, "--client-port", strconv.Itoa(base), "--peer-port", strconv.Itoa(base+1))
+	args := []string{"dev", "--data-dir", dir, "--client-port", strconv.Itoa(base), "--peer-port", strconv.Itoa(base + 1)}
+	d := launch(t, nil, args...)
 	require.Eventually(t, func() bool { return strings.Contains(d.output.String(), "fleetctl") }, 30*time.Second, 20*time.Millisecond)
 	file := filepath.Join(t.TempDir(), "web@.service")
 	require.NoError(t, os.WriteFile(file, []byte(sleeper+"\n[X-Fleet]\nConflicts=web@*.service\n"), 0o644))
@@ -198,6 +199,8 @@ func TestDevRunsUnits(t *testing.T) {
 	at := filepath.Dir(file)
 	run("start", filepath.Join(at, "web@1"), filepath.Join(at, "web@2"), filepath.Join(at, "web@3"))
 	require.Eventually(t, func() bool { return strings.Count(run("list-units"), "running") == 3 }, 20*time.Second, 50*time.Millisecond)
+	ids := func() string { return run("list-units", "--fields=unit,machine", "--full", "--no-legend") }
+	before := ids()
 	d.Process.Signal(os.Interrupt)
 	assert.Zero(t, d.end(t))
 	for _, n := range []string{"n1", "n2", "n3"} {
@@ -205,6 +208,18 @@ func TestDevRunsUnits(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, left, "nothing of %s runs", n)
 	}
+	d = launch(t, nil, args...) // power is back
+	all := func() bool {
+		status, out := keelson(t, nil, "fleetctl", "--endpoint", loopbackURL(base), "list-units")
+		return status == 0 && strings.Count(out, "running") == 3
+	}
+	require.Eventually(t, all, 30*time.Second, 50*time.Millisecond, "what ran before runs again")
+	assert.Equal(t, before, ids(), "where it was")
+	for _, words := range []string{"kill", "restart"} {
+		status, out := keelson(t, nil, "dev", "--data-dir", dir, words, "2")
+		require.Zero(t, status, out)
+	}
+	require.Eventually(t, all, 30*time.Second, 50*time.Millisecond, "a machine that lost power starts what is assigned to it")
 }
 
 func TestReachable(t *testing.T) {

@@ -81,6 +81,7 @@ func Host(args []string) error {
 	h.rest()
 	select {
 	case <-told:
+		endBoot(h.dir)
 		h.shutdown()
 	case <-h.quit:
 	}

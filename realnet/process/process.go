@@ -477,12 +477,14 @@ func (j *journal) copy(conn net.Conn) error {
 
 // Shutdown has the host of a directory stop its units and end, and waits for that.
 // Without one it does nothing.
-func Shutdown(dir string) error { return end(dir, syscall.SIGTERM) }
+func Shutdown(dir string) error {
+	return errors.Join(endBoot(dir), end(dir, syscall.SIGTERM))
+}
 
 // PowerOff ends the host of a directory and all that its units run, as a loss of power
 // does.
 func PowerOff(dir string) error {
-	if err := end(dir, syscall.SIGKILL); err != nil {
+	if err := errors.Join(endBoot(dir), end(dir, syscall.SIGKILL)); err != nil {
 		return err
 	}
 	left, err := filepath.Glob(filepath.Join(dir, hostDir, "*"+stateEnd))
