@@ -31,9 +31,9 @@ const (
 	lateMax = 30 * time.Second
 )
 
-func (a *Agent) hasFenced() (any bool) {
-	a.each(func(u *local) { any = any || u.fenced() })
-	return any
+func (a *Agent) hasFenced() (some bool) {
+	a.each(func(u *local) { some = some || u.fenced() })
+	return some
 }
 
 // fenced says that the unit needs a claim to run, or runs under one.
