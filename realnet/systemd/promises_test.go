@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,9 +48,26 @@ type rig struct {
 	journal *journal.Journal
 	conn    *sd.Conn // the test's own
 
+	callMax time.Duration
+	deaf    atomic.Bool // what is sent to systemd does not arrive
+
 	mu    sync.Mutex
 	cut   bool
 	conns []net.Conn
+}
+
+// deafConn is a connection whose other end may cease to hear.
+type deafConn struct {
+	net.Conn
+	deaf *atomic.Bool
+}
+
+// Write implements net.Conn.
+func (c deafConn) Write(p []byte) (int, error) {
+	if c.deaf.Load() {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
 }
 
 func newRig(t *testing.T) *rig {
@@ -70,7 +88,7 @@ func (r *rig) Start(fn func(e *env.Env)) {
 	require.Nil(r, r.loop, "the node runs")
 	r.loop = realnet.NewLoop()
 	log := realnet.NewLog(io.Discard, slog.LevelDebug)
-	m, err := Open(Options{Dir: r.dir, Post: r.loop.Post, Log: log, Dial: r.dial})
+	m, err := Open(Options{Dir: r.dir, Post: r.loop.Post, Log: log, Dial: r.dial, CallMax: r.callMax})
 	require.NoError(r, err)
 	r.manager, r.journal = m, journal.New(journal.Options{Post: r.loop.Post})
 	go r.loop.Run(func() {})
@@ -84,10 +102,11 @@ func (r *rig) dial() (net.Conn, error) {
 		return nil, errors.New("cut off")
 	}
 	c, err := net.Dial("unix", "/run/systemd/private")
-	if err == nil {
-		r.conns = append(r.conns, c)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	r.conns = append(r.conns, c)
+	return deafConn{c, &r.deaf}, nil
 }
 
 // Do implements envtest.UnitRig.
@@ -186,3 +205,33 @@ func (r *rig) Break(name string) {
 
 // Mend implements envtest.Breaker.
 func (r *rig) Mend(name string) { require.NoError(r, os.RemoveAll(filepath.Join(r.dir, name))) }
+
+// A systemd that does not answer is as one that is away, until it answers again.
+func TestSystemdThatHangs(t *testing.T) {
+	inside(t)
+	r := newRig(t)
+	r.callMax = 500 * time.Millisecond
+	require.NoError(t, os.MkdirAll(r.dir, 0o755)) // without units there is nothing to ask
+	require.NoError(t, os.WriteFile(filepath.Join(r.dir, "a.service"), []byte("[Service]\nExecStart=/bin/true\n"), 0o644))
+	told := make(chan error, 100)
+	var e *env.Env
+	r.Start(func(x *env.Env) {
+		e = x
+		e.Systemd.Follow(func(_ []env.UnitStatus, err error) { told <- err })
+	})
+	require.NoError(t, <-told)
+	r.deaf.Store(true)
+	asked := make(chan error, 1)
+	r.Do(func() { e.Systemd.Units(func(_ []env.UnitStatus, err error) { asked <- err }) })
+	err := <-asked
+	require.Error(t, err)
+	require.NotErrorIs(t, err, env.ErrUnsent)
+	for <-told == nil { // what was told before
+	}
+	r.Do(func() { e.Systemd.Units(func(_ []env.UnitStatus, err error) { asked <- err }) })
+	require.ErrorIs(t, <-asked, env.ErrUnsent)
+	r.deaf.Store(false)
+	require.NoError(t, <-told)
+	r.Do(func() { e.Systemd.Units(func(_ []env.UnitStatus, err error) { asked <- err }) })
+	require.NoError(t, <-asked)
+}

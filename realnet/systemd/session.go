@@ -102,11 +102,12 @@ func (s *session) err() error {
 
 // call runs one call of systemd, which must answer in time.
 func (s *session) call(fn func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), callMax)
+	most := s.manager.o.CallMax
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	err := fn(ctx)
 	if ctx.Err() != nil {
-		s.end(fmt.Errorf("no answer within %v", callMax))
+		s.end(fmt.Errorf("no answer within %v", most))
 	}
 	return err
 }

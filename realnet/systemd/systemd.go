@@ -7,6 +7,7 @@
 package systemd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -25,6 +26,8 @@ type Options struct {
 	User bool   // the systemd of this user instead of the machine's
 	Post func(func()) bool
 	Log  env.Log
+	// CallMax bounds one call: whoever does not answer by then is gone. 0 is 30 seconds.
+	CallMax time.Duration
 	// Dial reaches systemd, for tests. Nil is its private socket.
 	Dial func() (net.Conn, error)
 }
@@ -55,7 +58,7 @@ const (
 	startMax = 5 * time.Second // until the first time it answers
 	retryMin = 100 * time.Millisecond
 	retryMax = 10 * time.Second
-	callMax  = 30 * time.Second // of one call; whoever does not answer by then is gone
+	callMax  = 30 * time.Second
 )
 
 // Open reaches systemd. Where that does not work at once, the manager is one that cannot
@@ -75,7 +78,7 @@ func Open(o Options) (*Manager, error) {
 		}
 		o.Dial = func() (net.Conn, error) { return net.Dial("unix", path) }
 	}
-	o.Dir = dir
+	o.Dir, o.CallMax = dir, cmp.Or(o.CallMax, callMax)
 	m := &Manager{
 		o: o, files: files{dir}, quit: make(chan struct{}), done: make(chan struct{}),
 		last: make(map[string]env.UnitStatus), gone: make(map[string]bool), why: errors.New("not reached yet"),
