@@ -240,7 +240,7 @@ func tryStart(t *testing.T, name, path string, args []string) (s *server, log st
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "one="+peer)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.Env = append(os.Environ(), "KEELSON_UNITS=off")
+	cmd.Env = append(os.Environ(), "KEELSON_UNITS=off") // a flag wins
 	require.NoError(t, cmd.Start())
 	ended := make(chan struct{})
 	go func() {

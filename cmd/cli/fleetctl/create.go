@@ -158,7 +158,7 @@ func (c *call) read(name string) (*unit.File, error) {
 	}
 	f, err := unit.Parse(string(text), lineMax)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("failed getting Unit(%s) from file: %w", name, err)
 	}
 	return f, nil
 }
@@ -167,6 +167,9 @@ func (c *call) read(name string) (*unit.File, error) {
 const lineMax = 1 << 20
 
 func (c *call) put(ctx context.Context, name string, f *unit.File, state unit.State) (*created, error) {
+	if err := unit.Validate(name, f); err != nil {
+		return nil, err
+	}
 	for _, option := range f.Unknown() {
 		c.warn("WARN Unit %s: unrecognized requirement in [%s] section: %q", name, unit.Section, option)
 	}

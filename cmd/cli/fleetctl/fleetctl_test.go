@@ -236,7 +236,7 @@ $ fleetctl submit nothing@1
 2> Error creating units: unable to find template Unit(nothing@.service) in Registry or on filesystem
 [1]
 $ fleetctl submit broken
-2> Error creating units: broken.service: unexpected newline encountered while parsing option name
+2> Error creating units: failed getting Unit(broken.service) from file: unexpected newline encountered while parsing option name
 [1]
 $ fleetctl submit odd
 Unit odd.service inactive

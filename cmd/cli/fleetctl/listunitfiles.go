@@ -21,7 +21,7 @@ func listUnitFiles() *verb {
 				return err
 			}
 			if slices.Contains(strings.Split(c.text("fields"), ","), "tmachine") {
-				c.warn("WARNING: The field \"tmachine\" is deprecated. Use \"target\" instead.")
+				c.warn("WARNING: The \"tmachine\" field is deprecated. Use \"target\" instead")
 			}
 			if err := c.connect(ctx); err != nil {
 				return err
