@@ -21,6 +21,7 @@ type picture struct {
 	index  store.Index
 	judged store.Index // up to where decisions have been looked at
 	keys   map[string]leaf
+	order  []string // of the keys, sorted
 	// touched is the machines and units of which something has changed since the last
 	// look; all says that everything may have.
 	all      bool
@@ -80,10 +81,11 @@ func (p *picture) learn(v *store.View) bool {
 // list reads everything anew.
 func (p *picture) list(v *store.View) {
 	clear(p.keys)
+	p.order = nil
 	p.all, p.judged = true, p.index
 	v.Whole(p.prefix, func(n *store.Node) {
 		if !n.Dir {
-			p.keys[n.Key] = leaf{n.Value, n.Created, n.Modified}
+			p.put(n.Key, leaf{n.Value, n.Created, n.Modified})
 		}
 	})
 }
@@ -105,7 +107,7 @@ func (p *picture) take(e *store.Event) {
 		p.lost(key, was, e.Node.Value, e.Index)
 		created := e.Node.Created
 		p.deposed(e)
-		p.keys[key] = leaf{e.Node.Value, created, e.Index}
+		p.put(key, leaf{e.Node.Value, created, e.Index})
 	}
 }
 
@@ -113,14 +115,34 @@ func removes(e *store.Event) bool {
 	return e.Action == store.ActionDelete || e.Action == store.ActionExpire || e.Action == store.ActionCompareAndDelete
 }
 
-func (p *picture) remove(key string, at store.Index) {
-	for _, k := range slices.Sorted(maps.Keys(p.keys)) {
-		if k == key || strings.HasPrefix(k, key+"/") {
-			p.touch(k)
-			p.lost(k, p.keys[k], "", at)
-			delete(p.keys, k)
-		}
+func (p *picture) put(key string, l leaf) {
+	if i, there := slices.BinarySearch(p.order, key); !there {
+		p.order = slices.Insert(p.order, i, key)
 	}
+	p.keys[key] = l
+}
+
+func (p *picture) remove(key string, at store.Index) {
+	for _, k := range append([]string{key}, slices.Clone(p.within(key+"/"))...) {
+		i, there := slices.BinarySearch(p.order, k)
+		if !there {
+			continue
+		}
+		p.touch(k)
+		p.lost(k, p.keys[k], "", at)
+		p.order = slices.Delete(p.order, i, i+1)
+		delete(p.keys, k)
+	}
+}
+
+// within gives the keys that begin with a prefix, sorted.
+func (p *picture) within(prefix string) []string {
+	from, _ := slices.BinarySearch(p.order, prefix)
+	to := from
+	for to < len(p.order) && strings.HasPrefix(p.order[to], prefix) {
+		to++
+	}
+	return p.order[from:to]
 }
 
 // lost notes a claim that is not its holder's any more.
@@ -173,7 +195,7 @@ func (p *picture) touch(key string) {
 // look gives the machines and units to look at, sorted, and forgets them.
 func (p *picture) look() (machines, units []string) {
 	if p.all {
-		for key := range p.keys { // sorted below
+		for _, key := range p.order {
 			e := p.split(key)
 			switch {
 			case e[0] == "machines":
@@ -196,16 +218,16 @@ func (p *picture) get(elements ...string) (leaf, bool) {
 }
 
 // below gives the names right below a directory, sorted.
-func (p *picture) below(elements ...string) []string {
+func (p *picture) below(elements ...string) (names []string) {
 	dir := p.prefix + "/" + strings.Join(elements, "/") + "/"
-	names := map[string]bool{}
-	for key := range p.keys { // sorted below
-		if rest, ok := strings.CutPrefix(key, dir); ok {
-			name, _, _ := strings.Cut(rest, "/")
-			names[name] = true
+	for _, key := range p.within(dir) {
+		name, _, _ := strings.Cut(key[len(dir):], "/")
+		if len(names) == 0 || names[len(names)-1] != name {
+			names = append(names, name)
 		}
 	}
-	return slices.Sorted(maps.Keys(names))
+	slices.Sort(names) // a name may be the beginning of another
+	return slices.Compact(names)
 }
 
 // machine is what is known of a machine: its record, or nil, and what was set at run

@@ -166,8 +166,24 @@ func (u *Units) untrue(m *sim.Machine, s env.UnitStatus) string {
 	if !lasting(m.Systemd().Text(s.Name)) {
 		return "" // what changes all the time is told now and then
 	}
+	if why := u.unmarked(m, s); why != "" {
+		return why
+	}
 	if said.Active != s.Active || said.Sub != s.Sub || said.Load != s.Load {
 		return fmt.Sprintf("%s on %s is said to be %s %s %s and is %s %s %s", s.Name, m.Name(), said.Load, said.Active, said.Sub, s.Load, s.Active, s.Sub)
+	}
+	return ""
+}
+
+// unmarked says that the mark that a unit was launched is not that of its machine: then it
+// is shown as loaded.
+func (u *Units) unmarked(m *sim.Machine, s env.UnitStatus) string {
+	w := u.wants[m.MachineID()][s.Name]
+	if _, own := u.p.get("machines", m.MachineID(), "units", s.Name); !own || w.state != unit.Launched || s.Active != "active" {
+		return "" // that of a global unit nobody marks
+	}
+	if mark, _ := u.p.get("job", s.Name, "job-state"); mark.value != m.MachineID() {
+		return fmt.Sprintf("%s runs on %s as decided and is marked as launched by %q", s.Name, m.Name(), mark.value)
 	}
 	return ""
 }

@@ -223,8 +223,8 @@ func metadata(asked []unit.Condition, have map[string]string) bool {
 		}
 		met[c.Key] = met[c.Key] || have[c.Key] == c.Values[0]
 	}
-	for _, ok := range met {
-		if !ok {
+	for _, key := range sortedKeys(met) {
+		if !met[key] {
 			return false
 		}
 	}
