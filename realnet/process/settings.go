@@ -106,7 +106,7 @@ func (u *settings) finish() {
 		return
 	case ".service":
 	default:
-		u.unsupported = fmt.Errorf("%s units need systemd", suffix[1:])
+		u.unsupported = fmt.Errorf("%s units need systemd", strings.TrimPrefix(suffix, "."))
 		return
 	}
 	if u.kind == "" {
@@ -408,7 +408,7 @@ func parseEnvironment(text string) (all []string) {
 
 // unquote takes the quotes off a value of an environment file.
 func unquote(v string) string {
-	if v == "" || v[0] != '"' && v[0] != '\'' {
+	if len(v) < 2 || v[0] != '"' && v[0] != '\'' {
 		return v
 	}
 	if end := strings.IndexByte(v[1:], v[0]); end == len(v)-2 && !strings.Contains(v, `\`) {
