@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,6 +106,26 @@ func TestUnitsOutliveTheDaemon(t *testing.T) {
 	m.fleetctl("destroy hello.service")
 	m.eventually("list-unit-files --no-legend", "")
 	require.Eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, 10*time.Second, 20*time.Millisecond)
+}
+
+// The root of the socket is that of the original's server; that of a port is the store's.
+func TestRootOfTheSocket(t *testing.T) {
+	m := newUnitMachine(t)
+	socket := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", filepath.Join(m.dir, "fleet.sock"))
+	}}}
+	defer socket.CloseIdleConnections()
+	resp, err := socket.Get("http://fleet/")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Equal(t, 405, resp.StatusCode)
+	assert.Equal(t, `{"error":{"code":405,"message":""}}`, string(body))
+	port, err := http.Get(m.client[0] + "/")
+	require.NoError(t, err)
+	defer port.Body.Close()
+	assert.Equal(t, 404, port.StatusCode)
 }
 
 func TestSignalsOfUnits(t *testing.T) {

@@ -295,6 +295,12 @@ func (d *Daemon) Receive(from env.NodeID, frame []byte) {
 
 // Serve answers one request, as gateway.Mux.Serve does.
 func (d *Daemon) Serve(req *gateway.Request, r gateway.Responder) (cancel func()) {
+	if d.cfg.Fleet != nil {
+		if reply := fleet.Always(d.cfg.Fleet, req); reply != nil {
+			r.Reply(reply)
+			return func() {}
+		}
+	}
 	switch {
 	case req.Peer && isClaim(req.Path):
 		return d.claim(req, r)

@@ -118,6 +118,15 @@ func (f *Fleet) Serve(req *gateway.Request, r gateway.Responder) (cancel func())
 	return f.api.Serve(req, r)
 }
 
+// Always is the answer to requests that is the same on every machine, whatever it is up
+// to; nil where there is none.
+func Always(cfg *Config, req *gateway.Request) *gateway.Reply {
+	if !fleetapi.IsRoot(req) {
+		return nil
+	}
+	return fleetapi.Root(req, cfg.Version)
+}
+
 // NotYet is the answer of a process that looks for its cluster to a request for the units
 // API; nil where the request is for something else.
 func NotYet(cfg *Config, req *gateway.Request) *gateway.Reply {

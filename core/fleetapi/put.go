@@ -37,12 +37,15 @@ func (c *call) putUnit() {
 	c.fresh(func() { c.put(p) })
 }
 
+// putText is the body of such a request.
+type putText struct {
+	Name         string       `json:"name"`
+	DesiredState string       `json:"desiredState"`
+	Options      []optionText `json:"options"`
+}
+
 func parsePut(req *gateway.Request, name string, lineMax int) (*put, error) {
-	var body struct {
-		Name         string       `json:"name"`
-		DesiredState string       `json:"desiredState"`
-		Options      []optionText `json:"options"`
-	}
+	var body putText
 	if err := decodeBody(req, &body); err != nil {
 		return nil, undecoded(err)
 	}

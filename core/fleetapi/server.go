@@ -64,6 +64,18 @@ func (s *Server) Handles(req *gateway.Request) bool {
 	return ok && !req.Peer
 }
 
+// IsRoot tells whether a request is for the root of the original's own server, which is
+// known by its socket: on ports it is the store's.
+func IsRoot(req *gateway.Request) bool { return req.Socket && req.Path == "/" }
+
+// Root is the answer to such a request.
+func Root(req *gateway.Request, version string) *gateway.Reply {
+	var answer atOnce
+	c := &call{s: &Server{o: Options{Version: version}}, req: req, r: &answer}
+	c.refuse(405, "")
+	return answer.reply
+}
+
 // inside gives the part of a path below a base.
 func inside(path string) (rest string, ok bool) {
 	for _, base := range bases {

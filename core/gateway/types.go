@@ -22,6 +22,8 @@ type Request struct {
 	// Peer says that the request came in where other members call, so that it may
 	// ask for what clients do not get.
 	Peer bool
+	// Socket says that it came in on a unix socket of this machine.
+	Socket bool
 	// Header and Remote are filled in only for servers that ask for whole requests
 	// (proxies): all header lines as they came, and the caller's address.
 	Header []Header

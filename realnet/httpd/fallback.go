@@ -113,6 +113,9 @@ func (s *Server) requestOf(w http.ResponseWriter, r *http.Request) (*gateway.Req
 		return nil, err
 	}
 	req := &gateway.Request{Method: r.Method, ContentType: r.Header.Get("Content-Type"), Body: body, Peer: s.opts.Peer}
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		req.Socket = a.Network() == "unix"
+	}
 	if len(body) > gateway.BodyMax {
 		req.Body, req.BodyTooBig = nil, true
 	}
