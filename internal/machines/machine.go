@@ -194,6 +194,9 @@ func (m *Machine) Command(ctx context.Context, args ...string) (*exec.Cmd, error
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(pid), "--all", "--wdns=/root", "--"}, args...)...)
 	cmd.Env = Environ
+	// The program is a child of nsenter: where one is ended, so must be the other.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	return cmd, nil
 }

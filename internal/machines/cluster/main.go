@@ -315,6 +315,7 @@ func enter(ctx context.Context, m *machines.Machine, args []string) error {
 	if term := os.Getenv("TERM"); term != "" {
 		cmd.Env = append(append([]string(nil), cmd.Env...), "TERM="+term)
 	}
+	cmd.SysProcAttr, cmd.Cancel = nil, nil // it is this terminal's foreground, as this process is
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return cmd.Run()
 }
