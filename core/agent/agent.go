@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -338,7 +339,8 @@ func (a *Agent) assignments(dir string, unreadable map[string]bool) (list []Want
 	}
 	for _, doc := range n.Nodes {
 		name := path.Base(doc.Key)
-		switch s, err := registry.DecodeAssignment(name, doc.Value); {
+		s, err := registry.DecodeAssignment(name, doc.Value)
+		switch err = cmp.Or(unit.CheckName(name), err); {
 		case doc.Dir:
 		case err != nil:
 			if !unreadable[name] {

@@ -331,3 +331,15 @@ func TestStopLeavesUnitsRunning(t *testing.T) {
 	assert.Empty(t, h.asked)
 	assert.True(t, h.runs("a.service"))
 }
+
+// What is stored under a key that is no name of a unit is no unit.
+func TestOddNamesAreLetAlone(t *testing.T) {
+	w, h := alone(t)
+	w.assign(h, "noext", sleeper, unit.Launched)
+	w.global(".conf", sleeper, unit.Launched)
+	w.assign(h, "a.service", sleeper, unit.Launched)
+	w.until("the other runs", 5*time.Second, func() bool { return h.runs("a.service") })
+	w.forward(time.Minute)
+	assert.Len(t, h.systemd.Files(), 1)
+	assert.Empty(t, w.get(w.keys.State("noext", h.id)))
+}

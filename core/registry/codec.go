@@ -158,7 +158,7 @@ func DecodeMachine(id, text string) (*Machine, error) {
 	if err := decode("machine", text, &t); err != nil {
 		return nil, err
 	}
-	if t.ID != "" && t.ID != id {
+	if t.ID != id { // also where there is none: units would be given to it, and it would never have them
 		return nil, fmt.Errorf("machine: %.100q at the key of %q", t.ID, id)
 	}
 	m := &Machine{
