@@ -3,10 +3,13 @@ package differential
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -151,6 +154,22 @@ func fleetSession(t *testing.T, driver string, client ...string) (all []string) 
 	require.Eventually(t, func() bool { return strings.Contains(run("list-machines"), "1a1a1a1a") }, 10*time.Second, 50*time.Millisecond)
 	for line := range strings.Lines(strings.TrimSpace(fleetctlLines)) {
 		all = append(all, run(strings.TrimSpace(line)))
+		if units, ok := strings.CutPrefix(strings.TrimSpace(line), "destroy "); ok { // what has to be stopped is shown for a while
+			require.Eventually(t, func() bool { return !s.shows(t, strings.Fields(units)) }, 10*time.Second, 20*time.Millisecond)
+		}
 	}
 	return all
+}
+
+// shows tells whether a machine still tells of one of these units.
+func (s *server) shows(t *testing.T, units []string) bool {
+	t.Helper()
+	resp, err := http.Get(s.url + "/fleet/v1/state")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return slices.ContainsFunc(units, func(name string) bool {
+		return strings.Contains(string(body), `"`+strings.TrimSuffix(name, ".service"))
+	})
 }
