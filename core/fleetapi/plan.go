@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/keelson/keelson/core/engine"
+	"github.com/keelson/keelson/core/registry"
 	"github.com/keelson/keelson/core/sched"
 	"github.com/keelson/keelson/core/store"
 	"github.com/keelson/keelson/core/unit"
@@ -12,16 +13,21 @@ import (
 
 func (c *call) why() {
 	c.fresh(func() {
-		u := c.known()
-		if u == nil {
-			return
+		if u := c.known(); u != nil {
+			c.show(c.s.explain(u))
 		}
-		if u.Place == nil {
-			c.show(whyText{MachineID: u.Target, Name: u.Name, Why: noPlacement(u.PlaceErr)})
-			return
-		}
-		c.show(showWhy(c.s.picture.get(c.s.model).Explain(u.Name)))
 	})
+}
+
+// explain says why a unit is where it is, or nowhere.
+func (s *Server) explain(u *registry.Unit) whyText {
+	switch {
+	case unit.Split(u.Name).IsTemplate():
+		return whyText{Name: u.Name, Why: "it is a template, of which only instances run"}
+	case u.Place == nil:
+		return whyText{MachineID: u.Target, Name: u.Name, Why: noPlacement(u.PlaceErr)}
+	}
+	return showWhy(s.picture.get(s.model).Explain(u.Name))
 }
 
 // noPlacement says why nothing can be said about a unit.

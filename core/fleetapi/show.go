@@ -105,7 +105,7 @@ func encode(v any) []byte {
 func (s *Server) showUnit(u *registry.Unit, details bool) unitText {
 	t := unitText{CurrentState: string(s.model.Current(u)), DesiredState: string(u.Desired), MachineID: u.Target, Name: u.Name, Options: showOptions(u.File)}
 	if details {
-		why := showWhy(s.picture.get(s.model).Explain(u.Name))
+		why := s.explain(u)
 		t.Why = &why
 	}
 	return t

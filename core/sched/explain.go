@@ -34,14 +34,25 @@ func (s *State) Explain(name string) Explanation {
 		e.Why = nowhere(e.Able, e.Refusals)
 	case s.expelled(u) != "":
 		e.Why = "it cannot stay on " + short(u.Machine) + ": " + s.expelled(u)
+	case to != "":
+		e.Able++
+		e.Why = "it was asked to move to " + short(to) + ", and cannot: " + s.stuckBy(u, to)
 	case leaving != "":
 		e.Able++
-		e.Why = leaving + ", and stays: " + s.stuckBy(u, to)
+		e.Why = leaving + ", and the unit cannot leave: " + s.stuckBy(u, to)
 	default:
 		e.Able++
-		e.Why = "it may stay on " + short(u.Machine) + ", and stays: " + plural(e.Able, "machine") + " could run it"
+		e.Why = "it stays where it was put, as long as it may: " + others(e.Able-1)
 	}
 	return e
+}
+
+// others says how many machines besides the one where a unit is could run it.
+func others(n int) string {
+	if n == 0 {
+		return "no other machine could run it"
+	}
+	return plural(n, "other machine") + " could run it too"
 }
 
 func (s *State) explainGlobal(g *item, e *Explanation) {

@@ -174,7 +174,7 @@ func TestMovesThatAreAskedFor(t *testing.T) {
 	assert.Equal(t, []Stuck{{"b.service", "m2", "m1", "Conflicts=c.service"}}, s.Stuck())
 	s.again("a.service", func(u *Unit) { u.Move = "m3" })
 	s.plan()
-	assert.Equal(t, "it was asked to move there, and stays: cordoned", s.Explain("a.service").Why)
+	assert.Equal(t, "it was asked to move to m3, and cannot: cordoned", s.Explain("a.service").Why)
 }
 
 func TestTwoThatAreTiedAndAskedApartStay(t *testing.T) {
