@@ -27,7 +27,7 @@ func RarePaths() []RarePath {
 		{"agent: the lease ran out and was made anew", 0},
 		{"agent: the outcome of a start is unknown", 0},
 		{"agent: two machines with one ID", 0},
-		{"check: allowed overlap of a singleton", often},
+		{"check: allowed overlap of a singleton", seldom},
 		{"check: election with one damaged disk", often},
 		{"check: leader change with pending expiries", often},
 		{"check: left-over of an earlier life stopped", often},
