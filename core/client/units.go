@@ -70,8 +70,9 @@ type UnitState struct {
 	LoadState   string `json:"systemdLoadState,omitempty"`
 	SubState    string `json:"systemdSubState,omitempty"`
 	// Result is how its last job ended, or why the agent could not do what was wanted;
-	// only where details were asked for.
-	Result string `json:"result,omitempty"`
+	// Modified is another after each change. Both come only where details were asked for.
+	Result   string `json:"result,omitempty"`
+	Modified uint64 `json:"modifiedIndex,omitempty"`
 }
 
 // Machine is a machine that runs units. What follows Metadata comes only where details

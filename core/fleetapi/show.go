@@ -41,6 +41,7 @@ type unitPage struct {
 type stateText struct {
 	Hash      string `json:"hash,omitempty"`
 	MachineID string `json:"machineID,omitempty"`
+	Modified  uint64 `json:"modifiedIndex,omitempty"`
 	Name      string `json:"name,omitempty"`
 	Result    string `json:"result,omitempty"`
 	Active    string `json:"systemdActiveState,omitempty"`
@@ -124,7 +125,7 @@ func showOptions(f *unit.File) (list []optionText) {
 func showState(s *registry.UnitState, details bool) stateText {
 	t := stateText{Hash: s.Hash, MachineID: s.MachineID, Name: s.Name, Active: s.Active, Load: s.Load, Sub: s.Sub}
 	if details {
-		t.Result = s.Result
+		t.Result, t.Modified = s.Result, uint64(s.Modified)
 	}
 	return t
 }

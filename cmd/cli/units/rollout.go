@@ -320,11 +320,12 @@ func (e *unwell) Unwrap() error { return e.err }
 // healthy waits until systemd has had all instances running for long enough.
 func (s *session) healthy(ctx context.Context, batch []step, r *rollReport) error {
 	since := map[string]time.Duration{} // when each was seen to run
+	index := map[string]uint64{}        // of what was seen then: one that crashed and was restarted has another
 	enough, limit := s.c.Duration("healthy-for"), s.c.Duration("timeout")
 	inTime, err := s.until(ctx, limit, func(passed time.Duration) (bool, error) {
 		var open []step
 		for _, st := range batch {
-			on, err := s.runs(ctx, st)
+			on, at, err := s.runs(ctx, st)
 			if err != nil {
 				return false, err
 			}
@@ -332,8 +333,8 @@ func (s *session) healthy(ctx context.Context, batch []step, r *rollReport) erro
 			switch {
 			case on == "":
 				delete(since, st.unit)
-			case !seen:
-				since[st.unit], first = passed, passed
+			case !seen || index[st.unit] != at:
+				since[st.unit], index[st.unit], first = passed, at, passed
 			}
 			if on == "" || passed-first < enough {
 				open = append(open, st)
@@ -359,29 +360,29 @@ func (s *session) healthy(ctx context.Context, batch []step, r *rollReport) erro
 	return err
 }
 
-// runs tells on which machine an instance runs with the wanted contents; "" is on none yet.
-// An instance that cannot come to it is an error.
-func (s *session) runs(ctx context.Context, st step) (machine string, err error) {
+// runs tells on which machine an instance runs with the wanted contents, "" is on none yet,
+// and the index of what that machine says. An instance that cannot come to it is an error.
+func (s *session) runs(ctx context.Context, st step) (machine string, index uint64, err error) {
 	u, err := s.units.Get(ctx, st.unit)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if u == nil {
-		return "", &unwell{st.unit, errors.New("it was destroyed meanwhile")}
+		return "", 0, &unwell{st.unit, errors.New("it was destroyed meanwhile")}
 	}
 	states, err := s.units.States(ctx, client.StateFilter{Name: st.unit, MachineID: u.MachineID, Details: true})
 	if err != nil || u.MachineID == "" || len(states) == 0 || states[0].Hash != st.hash {
-		return "", err
+		return "", 0, err
 	}
 	done, err := states[0].Started()
 	var failed *client.StartError
 	switch {
 	case errors.As(err, &failed):
-		return "", &unwell{st.unit, errors.New(failed.Why)}
+		return "", 0, &unwell{st.unit, errors.New(failed.Why)}
 	case !done || states[0].ActiveState != "active" || u.CurrentState != string(unit.Launched):
-		return "", err
+		return "", 0, err
 	}
-	return u.MachineID, nil
+	return u.MachineID, states[0].Modified, nil
 }
 
 func (s *session) stepDone(ctx context.Context, st step, machine string, r *rollReport) {

@@ -36,13 +36,14 @@ type fleet struct {
 	active  map[string]string // active state by unit
 	broken  map[string]bool   // fails when it is started next
 	slow    map[string]time.Duration
+	crash   map[string]time.Duration // when it ends and is started again, between two looks
 	moves   client.Moves
 	asked   []string
 	drained bool
 }
 
 func newFleet() *fleet {
-	return &fleet{units: map[string]*client.Unit{}, active: map[string]string{}, broken: map[string]bool{}, slow: map[string]time.Duration{}}
+	return &fleet{units: map[string]*client.Unit{}, active: map[string]string{}, broken: map[string]bool{}, slow: map[string]time.Duration{}, crash: map[string]time.Duration{}}
 }
 
 func (f *fleet) Sleep(ctx context.Context, d time.Duration) error {
@@ -106,6 +107,9 @@ func (f *fleet) states(q url.Values) []client.UnitState {
 			continue
 		}
 		s := client.UnitState{Name: n, MachineID: u.MachineID, LoadState: "loaded", Hash: u.File().Hash().String(), ActiveState: f.active[n], SubState: "running"}
+		if s.Modified = 7; f.now >= f.crash[n] {
+			s.Modified = 8
+		}
 		if s.ActiveState == "failed" {
 			s.SubState, s.Result = "failed", "exit-code"
 		}
@@ -287,6 +291,16 @@ func TestRolloutRestart(t *testing.T) {
 		"begun":["web@1.service","web@10.service"],"notBegun":["web@blue.service"]}`, r.out)
 	assert.Len(t, f.asked, 3)
 	assert.Equal(t, "keelson rollout restart: web.service is no template: want a name such as web@\n", f.run(nil, "rollout", "restart", "web").err)
+}
+
+// An instance that crashed and was started again between two looks has not been well.
+func TestRolloutSeesCrashes(t *testing.T) {
+	f := newFleet()
+	f.instances()
+	f.crash["web@1.service"] = 4900 * time.Millisecond
+	r := f.run(nil, "rollout", "restart", "web@", "--healthy-for=5s")
+	require.Zero(t, r.status, r.err)
+	assert.GreaterOrEqual(t, f.now, 24900*time.Millisecond)
 }
 
 func TestRolloutReplace(t *testing.T) {
