@@ -75,6 +75,7 @@ func (d *dev) welcomeUnits(program string) string {
 		flags = " --endpoint unix://" + socket
 	}
 	var b strings.Builder
+	b.WriteString("  printf '[Service]\\nExecStart=/bin/sh -c \"while sleep 1; do date; done\"\\n' >hello.service\n")
 	for _, words := range []string{"list-machines", "start hello.service", "journal -f hello.service"} {
 		fmt.Fprintf(&b, "  %s fleetctl%s %s\n", program, flags, words)
 	}
