@@ -332,6 +332,25 @@ func TestStopLeavesUnitsRunning(t *testing.T) {
 	assert.True(t, h.runs("a.service"))
 }
 
+// Whoever looks for why units were started elsewhere finds it in the log of the machine,
+// once.
+func TestALeaseThatMayRunOutIsLogged(t *testing.T) {
+	w, h := alone(t)
+	warned := func() (n int) {
+		for _, line := range h.log {
+			if strings.Contains(line, "record cannot be written") {
+				n++
+			}
+		}
+		return n
+	}
+	w.forward(time.Hour)
+	assert.Zero(t, warned())
+	h.src.away, h.src.cut = true, true
+	w.forward(5 * time.Minute)
+	assert.Equal(t, 1, warned())
+}
+
 // What is stored under a key that is no name of a unit is no unit.
 func TestOddNamesAreLetAlone(t *testing.T) {
 	w, h := alone(t)

@@ -35,6 +35,8 @@ type lease struct {
 	number   int // of the tries
 	flying   int
 	failures int
+	warned   bool // that it may run out
+	began    env.Instant
 	timer    env.Timer
 	over     bool
 }
@@ -82,7 +84,8 @@ func (l *lease) span() time.Duration { return l.ttl() - l.ttl()/driftPart - l.tt
 // unless that life did the same: processes that end one after the other must not keep a
 // singleton running for ever.
 func (l *lease) begin() {
-	l.confirmed = l.a.env.Clock.Now().Add(-l.span())
+	l.began = l.a.env.Clock.Now()
+	l.confirmed = l.began.Add(-l.span())
 	if !l.a.note.unsure {
 		l.confirmed = l.confirmed.Add(l.ttl() / gracePart)
 	}
@@ -219,7 +222,7 @@ func (l *lease) propose(c store.Command, record string) {
 // took notes that the store has the record, as sent at a moment.
 func (l *lease) took(record string, sent env.Instant, created store.Index) {
 	l.confirmed = max(l.confirmed, sent)
-	l.failures = 0
+	l.failures, l.warned = 0, false
 	if l.state != held || l.created != created {
 		if l.created != created {
 			l.epoch++
@@ -274,6 +277,10 @@ func (l *lease) failed(err error) {
 	wait += time.Duration(l.a.env.Rand.Int64N(int64(wait)/4 + 1))
 	l.failures++
 	l.a.env.Log.Log(env.Debug, "units: the machine's record was not written", "reason", err, "again", wait)
+	if age := l.a.env.Clock.Now().Sub(max(l.confirmed, l.began)); !l.warned && age > l.ttl()/2 {
+		l.warned = true
+		l.a.env.Log.Log(env.Warn, "units: the machine's record cannot be written; once it has run out, units here run on and are started elsewhere too", "reason", err, "for", age)
+	}
 	l.after(wait)
 	l.a.reread()
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -277,11 +278,20 @@ func (d *Daemon) pass(disk env.Disk, to *bootstrap.ProxyTo) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
-	d.mirror, err = mirror.Open(mirror.Config{Prefixes: prefixes, Endpoints: p.Endpoints}, d.env)
+	d.mirror, err = mirror.Open(mirror.Config{Prefixes: prefixes, Endpoints: p.Endpoints, Header: d.proof()}, d.env)
 	if err != nil || !d.runsUnits() {
 		return err
 	}
 	return d.openUnits(fleet.Host{Source: d.mirror, Members: p.Endpoints})
+}
+
+// proof says in requests to members as whom this machine's controllers ask.
+func (d *Daemon) proof() []env.WebHeader {
+	if d.cfg.Fleet == nil || d.cfg.Fleet.User == "" {
+		return nil
+	}
+	who := base64.StdEncoding.EncodeToString([]byte(d.cfg.Fleet.User + ":" + d.cfg.Fleet.Password))
+	return []env.WebHeader{{Name: "Authorization", Value: "Basic " + who}}
 }
 
 func (d *Daemon) runsUnits() bool { return d.cfg.Fleet != nil && !d.cfg.Fleet.NoAgent }

@@ -29,6 +29,9 @@ type Config struct {
 	// DrainAtStop has an orderly end of the daemon unload this machine's units, so that
 	// others take them over at once. Otherwise they run on.
 	DrainAtStop bool
+	// User and Password are as whom a machine that is no member asks the members, where
+	// they judge requests. A member asks nobody.
+	User, Password string
 	// NoAgent has the machine run no units and not appear among the machines: it only
 	// answers the API.
 	NoAgent bool

@@ -155,8 +155,16 @@ var unitOptions = []option{
 		},
 	},
 	{name: "etcd-servers", fleet: true, kind: "URLS", ignored: ownStore, doc: "Without effect."},
-	{name: "etcd-username", fleet: true, kind: "NAME", ignored: ownStore, doc: "Without effect."},
-	{name: "etcd-password", fleet: true, kind: "TEXT", ignored: ownStore, doc: "Without effect."},
+	{
+		name: "etcd-username", fleet: true, kind: "NAME",
+		doc: "As whom a proxy asks members on behalf of its units, where users and roles are on. A member asks nobody.",
+		set: func(r *reading, v string) error { r.Units.Fleet.User = v; return nil },
+	},
+	{
+		name: "etcd-password", fleet: true, kind: "TEXT",
+		doc: "The password of --etcd-username; better given as FLEET_ETCD_PASSWORD or in /etc/fleet/fleet.conf, since others can see command lines.",
+		set: func(r *reading, v string) error { r.Units.Fleet.Password = v; return nil },
+	},
 	{name: "etcd-cafile", fleet: true, kind: "FILE", ignored: ownStore, doc: "Without effect."},
 	{name: "etcd-certfile", fleet: true, kind: "FILE", ignored: ownStore, doc: "Without effect."},
 	{name: "etcd-keyfile", fleet: true, kind: "FILE", ignored: ownStore, doc: "Without effect."},
