@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -88,6 +89,7 @@ func adopt() int {
 func RunJailed(cmd *exec.Cmd) int {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	runtime.LockOSThread() // the kernel ends a child together with the thread that started it
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "no namespaces of its own for a cluster of machines:", err)
 		return 1

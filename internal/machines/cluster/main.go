@@ -305,7 +305,8 @@ func on(number string, fn func(*machines.Machine) error) error {
 // enter runs a command on a machine with this process's own streams.
 func enter(ctx context.Context, m *machines.Machine, args []string) error {
 	if len(args) == 0 {
-		args = []string{"bash", "-l"}
+		// script gives the shell a terminal of the machine's own.
+		args = []string{"script", "--quiet", "--return", "--command", "bash -l", "/dev/null"}
 	}
 	signal.Ignore(os.Interrupt) // it is for the command
 	cmd, err := m.Command(ctx, args...)
