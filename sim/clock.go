@@ -90,6 +90,9 @@ func (c *Clock) wake() {
 	}
 }
 
+// Asleep says that the monotonic clock stands still, as in Suspend.
+func (c *Clock) Asleep() bool { return c.asleep }
+
 // SetDrift sets how much faster than the world both clocks run, in parts per
 // million, from now on; pending timers follow. At most half as fast again or slow.
 func (c *Clock) SetDrift(ppm int64) {

@@ -45,7 +45,8 @@ type Units struct {
 	runs   map[*sim.Machine]map[string]*running
 	// hindered is when a machine was last seen unable to do what its agent should.
 	hindered map[*sim.Machine]time.Duration
-	excused  map[string]time.Duration // units that somebody had restarted
+	paused   map[*sim.Machine]time.Duration // since when those that are stand still
+	excused  map[string]time.Duration       // units that somebody had restarted
 	sampled  time.Duration
 
 	// Allowed counts overlaps of singletons that were beyond the promise.
@@ -76,7 +77,7 @@ func WatchUnits(c *sim.Cluster, o UnitsOptions) *Units {
 	o.DriftPPM = cmp.Or(o.DriftPPM, 50_000)
 	u := &Units{
 		c: c, o: o, p: newPicture(c, o.Prefix), wants: map[string]map[string]*want{}, placed: map[string]map[string]store.Index{},
-		runs: map[*sim.Machine]map[string]*running{}, hindered: map[*sim.Machine]time.Duration{}, excused: map[string]time.Duration{},
+		runs: map[*sim.Machine]map[string]*running{}, hindered: map[*sim.Machine]time.Duration{}, paused: map[*sim.Machine]time.Duration{}, excused: map[string]time.Duration{},
 		Moves: map[string]int{},
 	}
 	c.OnTurn(u.turn)
@@ -120,18 +121,29 @@ func (u *Units) sample() {
 	}
 	u.sampled = now
 	for _, m := range u.c.Machines() {
+		if !m.Paused() {
+			delete(u.paused, m)
+		} else if _, was := u.paused[m]; !was {
+			u.paused[m] = now
+		}
 		if u.hinders(m) {
 			u.hindered[m] = now
 		}
 	}
 }
 
+// pausePart is of the TTL for how long an agent may stand still and stop its singletons in
+// time all the same. Its own clock must tell it how long that was.
+const pausePart = 10
+
 // hinders says that the agent of a machine cannot do its work, or that its clock is
 // beyond what is promised.
 func (u *Units) hinders(m *sim.Machine) bool {
 	drift := m.Clock().Drift()
 	d := sim.DaemonOf(m)
-	return d == nil || d.Member() == nil && d.Proxy() == nil || m.Paused() || m.Slow() || m.Systemd().Hampered() ||
+	since, paused := u.paused[m]
+	paused = paused && (m.Clock().Asleep() || u.c.Now()-since > u.o.TTL/pausePart)
+	return d == nil || d.Member() == nil && d.Proxy() == nil || paused || m.Slow() || m.Systemd().Hampered() ||
 		drift > u.o.DriftPPM || drift < -u.o.DriftPPM
 }
 
