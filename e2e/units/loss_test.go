@@ -188,6 +188,23 @@ func TestPartition(t *testing.T) {
 	assert.Equal(t, after, alive(t, other, "twice.service"), "the one that remains was not touched")
 }
 
+// A machine that stood still finds its units moved when it goes on, and gives its own copies
+// up; it does not take anything from the others.
+func TestPausedMachine(t *testing.T) {
+	fresh(t)
+	paused := others(leader(t))[0]
+	unit := spread(t, paused)
+	m := cluster.Machines[paused]
+	require.NoError(t, m.Pause())
+	until(t, "the unit runs elsewhere", func() bool { return len(runsOn(t, unit, others(paused)...)) == 1 })
+	now := runsOn(t, unit, others(paused)...)[0]
+	before := alive(t, now, unit)
+	require.NoError(t, m.Resume())
+	until(t, "one remains", func() bool { return len(runsOn(t, unit)) == 1 })
+	assert.Equal(t, before, alive(t, now, unit))
+	assert.Len(t, fields(must(t, paused, "list-units", "--no-legend")), 3)
+}
+
 // A singleton is stopped by a machine that is cut off before another starts it: by the clock
 // of the host, which the machines share.
 func TestSingletonInAPartition(t *testing.T) {

@@ -284,10 +284,15 @@ func alive(t *testing.T, i int, unit string) life {
 	return life{says["ActiveState"], says["MainPID"], says["ActiveEnterTimestampMonotonic"], says["InvocationID"]}
 }
 
-// runsOn are the machines whose systemd runs a unit; machines that are off are left out.
-func runsOn(t *testing.T, unit string) (all []int) {
+// runsOn are those of the given machines, or of all, whose systemd runs a unit; machines
+// that are off are left out.
+func runsOn(t *testing.T, unit string, which ...int) (all []int) {
 	t.Helper()
-	for i, m := range cluster.Machines {
+	if which == nil {
+		which = others()
+	}
+	for _, i := range which {
+		m := cluster.Machines[i]
 		ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 		r, err := m.Run(ctx, "systemctl", "is-active", "--quiet", unit)
 		cancel()
