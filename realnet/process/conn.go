@@ -278,7 +278,7 @@ func (h *host) status(name string) (text []byte, code int) {
 	for _, n := range lines {
 		text = append(text, show(n)...)
 	}
-	if u.active == "active" || u.active == "activating" && u.sub != "auto-restart" || u.active == "reloading" {
+	if u.active == "active" || u.active == "activating" && u.sub != subAgain || u.active == "reloading" {
 		return text, 0
 	}
 	return text, 3

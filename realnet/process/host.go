@@ -194,18 +194,23 @@ type note struct {
 	Began       uint64
 	Ident       string
 	Active, Sub string
+	Result      string
 	Since       time.Time
 }
 
-// keep writes down what runs. The lock is held.
+// keep writes down what runs, or is to run again. The lock is held.
 func (h *host) keep(u *managed) {
 	path := h.own(u.name + stateEnd)
-	if u.run == nil {
+	if u.run == nil && u.again == nil {
 		os.Remove(path)
 		return
 	}
-	n := note{Boot: bootID(), ID: u.run.id, Active: u.active, Sub: u.sub, Since: u.since}
-	if p := u.run.main; p != nil && p.pid != 0 {
+	n := note{Boot: bootID(), Active: u.active, Sub: u.sub, Result: u.result, Since: u.since}
+	if u.run != nil {
+		n.ID = u.run.id
+	}
+	if u.run != nil && u.run.main != nil && u.run.main.pid != 0 {
+		p := u.run.main
 		n.PID, n.Ident = p.pid, p.ident
 		if s, ok := readStat(p.pid); ok {
 			n.Began = s.began
@@ -249,10 +254,23 @@ func (h *host) resume(u *managed, n note, path string) {
 		}
 	}
 	if n.Active != "active" || r.main == nil && n.Sub != "exited" {
-		signalAll(r.members(), syscall.SIGKILL) // it was on its way, or has ended since
+		if n.ID != "" {
+			r.cut() // it was on its way, or has ended since
+		}
 		os.Remove(path)
-		u.result = "exit-code"
+		began := n.Active == "active" || n.Active == "activating"
+		lost := ending{result: "exit-code", exit: exit{unknown: true}}
+		switch {
+		case n.Sub == subAgain:
+			u.result = n.Result
+		case began || n.Active == "deactivating":
+			u.result = lost.result
+		}
 		u.rest()
+		if u.there && began && (n.Sub == subAgain || u.settings.restarts(lost)) {
+			u.waitRestart()
+			h.keep(u)
+		}
 		return
 	}
 	u.log.listen()

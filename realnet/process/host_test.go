@@ -239,6 +239,35 @@ func TestAHostThatIsKilled(t *testing.T) {
 	m.does(env.JobStart, "a.service", env.JobDone)
 }
 
+// What restarts by itself does so whether or not its host lives to see its end.
+func TestAHostThatIsKilledWithWhatItRuns(t *testing.T) {
+	m := newMachine(t)
+	m.write(
+		"always.service", "[Service]\nExecStart=/bin/sleep 1000\nRestart=always\nRestartSec=10ms\n",
+		"never.service", "[Service]\nExecStart=/bin/sleep 1000\n",
+		"waits.service", "[Service]\nExecStart=/bin/true\nRestart=always\nRestartSec=1h\n")
+	for _, name := range []string{"always.service", "never.service", "waits.service"} {
+		m.does(env.JobStart, name, env.JobDone)
+	}
+	m.becomes("waits.service", "activating", "auto-restart")
+	run, host := m.RunOf("always.service"), m.hostPID()
+	require.NoError(t, syscall.Kill(host, syscall.SIGKILL))
+	for _, r := range []string{run, m.RunOf("never.service")} {
+		var pid int
+		fmt.Sscan(r, &pid)
+		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	}
+	require.Eventually(t, func() bool {
+		return m.RunOf("always.service") != "" && m.RunOf("always.service") != run
+	}, 10*time.Second, 10*time.Millisecond)
+	m.becomes("always.service", "active", "running")
+	m.becomes("never.service", "failed", "failed")
+	m.becomes("waits.service", "activating", "auto-restart")
+	m.does(env.JobStop, "waits.service", env.JobDone)
+	m.becomes("waits.service", "inactive", "dead")
+	assert.NoFileExists(t, filepath.Join(m.dir, hostDir, "waits.service"+stateEnd))
+}
+
 // A unit that says more than is kept keeps the last of it.
 func TestAFloodOfLines(t *testing.T) {
 	m := newMachine(t)

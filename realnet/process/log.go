@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	osexec "os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -74,8 +75,23 @@ func openLog(dir, name string) *log {
 func (l *log) speaks(ident string, pid int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ident, l.pid = strings.ReplaceAll(ident, " ", "_"), pid
+	l.ident, l.pid = plainIdent(ident), pid
 }
+
+// start starts a program whose the output is from now on. What it says at once waits
+// until its number is known.
+func (l *log) start(ident string, cmd *osexec.Cmd) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := cmd.Start()
+	if err == nil {
+		l.ident, l.pid = plainIdent(ident), cmd.Process.Pid
+	}
+	return err
+}
+
+// plainIdent is an identifier as the file can have it.
+func plainIdent(ident string) string { return strings.ReplaceAll(ident, " ", "_") }
 
 // output is a file for a program to write into.
 func (l *log) output(silent bool) (*os.File, error) {

@@ -100,7 +100,7 @@ func (s *settings) judgeStopped(e exit) string {
 
 // counts reports whether an exit is among statuses and signals.
 func (s *settings) counts(e exit, list []string) bool {
-	return slices.ContainsFunc(list, func(v string) bool {
+	return !e.unknown && slices.ContainsFunc(list, func(v string) bool {
 		if n, err := strconv.Atoi(v); err == nil {
 			return e.signal == 0 && e.code == n
 		}
@@ -139,8 +139,7 @@ func (r *run) spawn(s *settings, c *command, more []string) *proc {
 	cmd, code, err := r.prepare(s, c, more)
 	if err == nil {
 		code = statusExec
-		r.unit.log.speaks(p.ident, 0)
-		err = cmd.Start()
+		err = r.unit.log.start(p.ident, cmd)
 		if errors.Is(err, fs.ErrNotExist) && cmd.Dir != "" && !isDir(cmd.Dir) {
 			code = statusDir
 		}
@@ -152,7 +151,6 @@ func (r *run) spawn(s *settings, c *command, more []string) *proc {
 		return p
 	}
 	p.pid = cmd.Process.Pid
-	r.unit.log.speaks(p.ident, p.pid)
 	r.procs = append(r.procs, p)
 	go func() {
 		cmd.Wait()

@@ -492,12 +492,22 @@ func PowerOff(dir string) error {
 		var n note
 		text, _ := os.ReadFile(path)
 		if json.Unmarshal(text, &n) == nil && n.ID != "" {
-			r := &run{id: n.ID}
-			signalAll(r.members(), syscall.SIGKILL)
+			(&run{id: n.ID}).cut()
 		}
 		os.Remove(path)
 	}
 	return err
+}
+
+// cut kills the processes of a run, and returns when they are gone.
+func (r *run) cut() {
+	for begun := time.Now(); time.Since(begun) < startMax; time.Sleep(lookMin) {
+		left := r.members()
+		if len(left) == 0 {
+			return
+		}
+		signalAll(left, syscall.SIGKILL)
+	}
 }
 
 // end sends a signal to the host of a directory and waits until it is gone.

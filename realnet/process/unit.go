@@ -117,6 +117,7 @@ func (u *managed) forgetRestart() {
 	u.again.Stop()
 	u.again = nil
 	u.rest()
+	u.host.keep(u)
 }
 
 // rest is the state of a unit with nothing under way.
@@ -140,16 +141,17 @@ func (u *managed) begin() {
 		}
 		u.say("%s: Start request repeated too quickly.", u.name)
 		u.rest()
+		u.host.keep(u)
 		u.endJob(env.JobFailed)
 		return
 	}
 	u.result = "success"
+	u.run = newRun(u)
+	u.host.keep(u) // before there are processes: the next host finds them by it
 	if _, _, suffix := parts(u.name); suffix == ".target" {
-		u.run = newRun(u)
 		go u.run.playTarget()
 		return
 	}
-	u.run = newRun(u)
 	go u.run.play()
 }
 
@@ -197,7 +199,6 @@ func (u *managed) ended(e ending) {
 		u.endJob(env.JobFailed)
 	}
 	if !r.ending && !e.dependency && u.there && u.settings.restarts(e) {
-		u.become("activating", "auto-restart")
 		u.waitRestart()
 		return
 	}
@@ -207,7 +208,11 @@ func (u *managed) ended(e ending) {
 	}
 }
 
+// subAgain is the state of a unit that waits to be restarted.
+const subAgain = "auto-restart"
+
 func (u *managed) waitRestart() {
+	u.become("activating", subAgain)
 	var timer *time.Timer
 	timer = time.AfterFunc(max(u.settings.restartWait, time.Millisecond), func() {
 		u.host.mu.Lock()
