@@ -114,7 +114,9 @@ func runDev(ctx context.Context, o *devOptions) error {
 	d.tasks.Go(d.serveControl)
 	d.tasks.Go(func() { d.greet(ctx) })
 	<-ctx.Done()
-	stop() // a second signal is not caught: it ends this process, and the members with it
+	// A second signal is not caught: it ends this process, and the members with it. Not at
+	// once: make passes on one that its whole group has got already.
+	time.AfterFunc(time.Second, stop)
 	d.printer.say("stopping; the data stays in %s", o.dataDir)
 	d.control.Close()
 	for _, m := range d.members {
