@@ -46,6 +46,21 @@ func BenchmarkChange(b *testing.B) {
 	}
 }
 
+// BenchmarkDestroy is a unit among 10,000 that goes, with all that is left of it, and
+// comes again.
+func BenchmarkDestroy(b *testing.B) {
+	r := large(b, 1000, 10_000)
+	f := r.parse(hello)
+	b.ResetTimer()
+	for i := range b.N {
+		name := fmt.Sprintf("u%05d.service", i%10_000)
+		r.Commit(r.model.Destroy(r.model.Unit(name))...)
+		r.Run(0, nil)
+		r.Commit(r.model.Create(name, f, unit.Launched)...)
+		r.Run(0, nil)
+	}
+}
+
 // BenchmarkDeath is a machine that dies and comes back: its ten units are placed anew.
 func BenchmarkDeath(b *testing.B) {
 	r := large(b, 1000, 10_000)

@@ -181,29 +181,30 @@ func (m *Model) removeDir(e []string) {
 		m.dirty.all = true
 		return
 	}
-	below := func(name string) bool { return len(e) < 2 || e[1] == name }
+	below := func(all func() []string) []string { // directories of single units and machines come and go all the time
+		if len(e) > 1 {
+			return e[1:2]
+		}
+		return all()
+	}
 	switch e[0] {
 	case "job":
-		for _, name := range m.Jobs() {
-			if below(name) {
-				m.removeJob(name)
-			}
+		for _, name := range below(m.Jobs) {
+			m.removeJob(name)
 		}
 	case "unit":
 		for _, hash := range slices.Sorted(maps.Keys(m.contents)) {
 			m.setContents("", hash, leaf{})
 		}
 	case "states":
-		for _, name := range m.Stated() {
+		for _, name := range below(m.Stated) {
 			for _, id := range m.states.columns(name) {
-				if below(name) {
-					m.dropState(name, id)
-				}
+				m.dropState(name, id)
 			}
 		}
 	case "machines":
-		for _, id := range unionSorted(m.machines, m.assigned.cols) {
-			if below(id) && id != "" {
+		for _, id := range below(func() []string { return unionSorted(m.machines, m.assigned.cols) }) {
+			if id != "" {
 				m.removeMachine(id, e[min(2, len(e)):])
 			}
 		}
