@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keelson/keelson/cmd/cli/tool"
 	"github.com/keelson/keelson/core/client"
 	"github.com/keelson/keelson/core/unit"
 )
@@ -60,7 +61,11 @@ func (c *call) await(ctx context.Context, verb string, goals []goal) error {
 	}
 	w := &waiter{c: c, open: goals, ready: arrived, reached: func(g goal, u *client.Unit) { c.tellState(ctx, g, u) }}
 	err := w.wait(ctx, c.limit())
-	if !errors.Is(err, errTime) {
+	var failed *client.StartError
+	switch {
+	case errors.As(err, &failed):
+		return c.unstarted(failed)
+	case !errors.Is(err, errTime):
 		return err
 	}
 	for _, g := range w.open {
@@ -86,6 +91,10 @@ func (c *call) tellState(ctx context.Context, g goal, u *client.Unit) {
 
 // awaited puts the end of waiting into the words of the original.
 func awaited(err error) error {
+	var exit *tool.Exit
+	if errors.As(err, &exit) {
+		return err
+	}
 	return refuse("Error waiting for unit states, exit status: %w", plain(err))
 }
 
@@ -110,6 +119,11 @@ func (c *call) settle(ctx context.Context, goals []goal) error {
 	case !errors.As(err, &failed):
 		return refuse("Error waiting for systemd unit states, err: %w", plain(err))
 	}
+	return c.unstarted(failed)
+}
+
+// unstarted puts a start that failed into the words of the original.
+func (c *call) unstarted(failed *client.StartError) error {
 	why := fmt.Errorf("Failed to find an active unit %s within %v, err: %s", failed.Unit, max(attempt, c.limit()), failed.Why) //nolint:staticcheck // the original's words
 	c.warn("Error waiting for units: %v", why)
 	return refuse("Error waiting for systemd unit states, err: %w", why)

@@ -2,6 +2,7 @@ package fleetctl
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,7 +168,11 @@ func (f *fleet) place(u *client.Unit) {
 	}
 	if u.MachineID != "" {
 		u.CurrentState = u.DesiredState
-		f.states[u.Name] = []client.UnitState{f.state(u, u.MachineID)}
+		s := f.state(u, u.MachineID)
+		if s.LoadState != "loaded" {
+			u.CurrentState = "loaded"
+		}
+		f.states[u.Name] = []client.UnitState{s}
 	}
 }
 
@@ -179,7 +184,7 @@ func (f *fleet) state(u *client.Unit, machine string) client.UnitState {
 			s = b
 		}
 	}
-	s.Name, s.MachineID, s.Hash, s.LoadState = u.Name, machine, u.File().Hash().String(), "loaded"
+	s.Name, s.MachineID, s.Hash, s.LoadState = u.Name, machine, u.File().Hash().String(), cmp.Or(s.LoadState, "loaded")
 	return s
 }
 

@@ -343,6 +343,19 @@ $ fleetctl unload zzz*
 `)
 }
 
+// What systemd refuses to start is never launched, and nobody waits for that.
+func TestStartOfWhatCannotBeStarted(t *testing.T) {
+	c, f := newConsole()
+	f.behaves["rep.service"] = client.UnitState{LoadState: "bad-setting", ActiveState: "inactive", SubState: "dead", Result: "start: refused"}
+	c.session(t, `
+$ fleetctl start rep
+Unit rep.service inactive
+2> Error waiting for units: Failed to find an active unit rep.service within 2s, err: its file is bad-setting on 1a1a1a1a...: start: refused
+2> Error waiting for systemd unit states, err: Failed to find an active unit rep.service within 2s, err: its file is bad-setting on 1a1a1a1a...: start: refused
+[1]
+`)
+}
+
 // A start is judged by what became of it.
 func TestStartIsJudged(t *testing.T) {
 	c, f := newConsole()

@@ -43,6 +43,9 @@ func (c *call) restartOne(ctx context.Context, t target) error {
 		return refuse("Error retrieving list of units from repository: %w", plain(err))
 	case u == nil:
 		return creating(unknownUnit(name))
+	case u.Global() && unit.State(u.DesiredState) != unit.Launched:
+		c.warn("Unable to restart unit %s in state %s", name, u.DesiredState)
+		return nil
 	case u.Global():
 		return c.restartGlobal(ctx, name)
 	case unit.State(u.CurrentState) == unit.Inactive:

@@ -159,13 +159,27 @@ func arrived(g goal, p *picture) (bool, error) {
 		return false, fmt.Errorf("unit %s was destroyed meanwhile", g.name)
 	}
 	if unit.State(u.CurrentState) != g.state {
-		return false, nil
+		return false, unfit(g, u, p.on(g.name))
 	}
 	if g.hash == "" || g.state == unit.Inactive {
 		return true, nil
 	}
 	s := p.on(g.name)
 	return s != nil && s.Hash == g.hash, nil
+}
+
+// unfit says why a unit that is to be launched cannot be: systemd refuses to start what
+// stands in its file, which somebody has to change first.
+func unfit(g goal, u *client.Unit, s *client.UnitState) error {
+	if g.state != unit.Launched || s == nil || s.Hash != u.File().Hash().String() {
+		return nil
+	}
+	switch s.LoadState {
+	case "bad-setting", "error", "masked":
+		_, err := s.Started()
+		return err
+	}
+	return nil
 }
 
 // progress is the line on a terminal that says what is being waited for.
