@@ -3,12 +3,14 @@ package machines
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,7 +47,7 @@ func Image(ctx context.Context, base string, progress io.Writer) (string, error)
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", err
 	}
-	lock, err := flock(dir+".lock", unix.LOCK_EX)
+	lock, err := flock(dir+lockEnd, unix.LOCK_EX)
 	if err != nil {
 		return "", err
 	}
@@ -54,14 +56,75 @@ func Image(ctx context.Context, base string, progress io.Writer) (string, error)
 		return dir, nil
 	}
 	fmt.Fprintf(progress, "making the root file system %s from Debian packages\n", dir)
-	part := dir + ".part"
-	if err := os.RemoveAll(part); err != nil {
+	if err := discard(dir); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "mmdebstrap", append(args, part)...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("mmdebstrap: %w: is a Debian mirror within reach?\n%s", err, out)
+	if err := makeParts(ctx, dir, args); err != nil {
+		return "", errors.Join(err, discard(dir))
 	}
-	return dir, os.Rename(part, dir)
+	return dir, os.Rename(dir+partEnd, dir)
+}
+
+// What lies beside an image: a lock, held by who makes it, and what there is of it.
+const (
+	lockEnd = ".lock"
+	partEnd = ".part"
+)
+
+// makeParts makes the parts of an image, in a control group and with mounts of its own:
+// what makes them, and what is mounted for it, would outlive this process otherwise.
+func makeParts(ctx context.Context, dir string, args []string) error {
+	g, err := groupOf(dir)
+	if err != nil {
+		return err
+	}
+	if err := g.make(); err != nil {
+		return err
+	}
+	place, err := os.Open(g.path)
+	if err != nil {
+		return err
+	}
+	defer place.Close()
+	cmd := exec.CommandContext(ctx, "mmdebstrap", append(args, dir+partEnd)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, UseCgroupFD: true, CgroupFD: int(place.Fd())}
+	cmd.Cancel = g.kill
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("mmdebstrap: %w: is a Debian mirror within reach?\n%s", err, out)
+	}
+	return g.remove()
+}
+
+// discard ends what makes an image, and removes what there is of it.
+func discard(dir string) error {
+	g, err := groupOf(dir)
+	if err != nil {
+		return err
+	}
+	if err := g.remove(); err != nil {
+		return err
+	}
+	return removeFiles(dir + partEnd)
+}
+
+// SweepImages removes the images below base that nobody is making any more and that are
+// not whole, and reports whether there were any.
+func SweepImages(base string) (found bool, err error) {
+	parts, err := filepath.Glob(filepath.Join(base, "images", "*"+partEnd))
+	for _, part := range parts {
+		dir := strings.TrimSuffix(part, partEnd)
+		lock, e := flock(dir+lockEnd, unix.LOCK_EX|unix.LOCK_NB)
+		var busy *BusyError
+		if errors.As(e, &busy) {
+			continue
+		}
+		if e == nil {
+			found = true
+			e = discard(dir)
+			lock.Close()
+		}
+		err = errors.Join(err, e)
+	}
+	return found, err
 }

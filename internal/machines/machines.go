@@ -20,9 +20,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultBase is where clusters and root file systems lie unless told otherwise.
@@ -180,6 +183,20 @@ func Remove(dir string) error {
 	}
 	if err := removeBridge(bridgeName(dir)); err != nil {
 		return err
+	}
+	return removeFiles(dir)
+}
+
+// removeFiles removes a directory and what is in it, but nothing of what is mounted there.
+func removeFiles(dir string) error {
+	mounts, err := mountsBelow(dir)
+	if err != nil {
+		return err
+	}
+	for _, at := range slices.Backward(mounts) {
+		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", at, err)
+		}
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove %s: %w", dir, err)

@@ -252,6 +252,14 @@ func down() error {
 	if err != nil {
 		return err
 	}
+	unfinished, err := machines.SweepImages(machines.Base())
+	if err != nil {
+		return err
+	}
+	if len(left) == 0 && unfinished {
+		fmt.Println("no cluster is here; a root file system that was not finished is gone")
+		return nil
+	}
 	if len(left) == 0 {
 		fmt.Println("no cluster is here")
 		return nil
