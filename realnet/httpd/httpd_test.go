@@ -276,7 +276,7 @@ func TestWatchSendsItsHeadAtOnce(t *testing.T) {
 func TestStreamDeliversEachEventOnceInOrder(t *testing.T) {
 	f := start(t, nil)
 	var readers sync.WaitGroup
-	const watchers, events = 50, 200
+	const watchers, events = 50, 90 // so few that nobody is cut off for being behind, however slow this machine is
 	for i := range watchers {
 		extra := ""
 		if i%10 == 0 {
