@@ -133,9 +133,10 @@ func (p *parser) option(line string) error {
 // that is no continuation because blanks follow it. Otherwise the value would swallow
 // what comes after it in the normal form.
 func (p *parser) value(line string) (string, error) {
-	whole := line
+	var text strings.Builder
+	text.WriteString(line)
 	for strings.HasSuffix(line, `\`) {
-		whole += "\n"
+		text.WriteByte('\n')
 		next, ok, err := p.next()
 		if err != nil {
 			return "", err
@@ -143,8 +144,9 @@ func (p *parser) value(line string) (string, error) {
 		if line = next; !ok || strings.TrimSpace(line) == "" {
 			break
 		}
-		whole += line
+		text.WriteString(line)
 	}
+	whole := text.String()
 	value := strings.TrimSpace(whole)
 	switch {
 	case !strings.HasSuffix(value, `\`):
@@ -164,26 +166,26 @@ func (f *File) String() string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		b.WriteString("[" + section + "]\n")
-		for _, o := range f.Options {
-			if o.Section == section {
-				b.WriteString(o.Name + "=" + o.Value + "\n")
-			}
+		b.WriteString("[" + section[0].Section + "]\n")
+		for _, o := range section {
+			b.WriteString(o.Name + "=" + o.Value + "\n")
 		}
 	}
 	return b.String()
 }
 
-// sections gives the names of the sections, in the order of first appearance.
-func (f *File) sections() (names []string) {
-	seen := make(map[string]bool)
+// sections gives the options of each section, in the order of first appearance.
+func (f *File) sections() (list [][]Option) {
+	at := make(map[string]int)
 	for _, o := range f.Options {
-		if !seen[o.Section] {
-			seen[o.Section] = true
-			names = append(names, o.Section)
+		i, known := at[o.Section]
+		if !known {
+			i = len(list)
+			at[o.Section], list = i, append(list, nil)
 		}
+		list[i] = append(list[i], o)
 	}
-	return names
+	return list
 }
 
 // FromOptions makes a file of options that somebody sends one by one. They must mean the
@@ -197,10 +199,7 @@ func FromOptions(options []Option, lineMax int) (*File, error) {
 	}
 	i := 0
 	for _, section := range sent.sections() {
-		for _, o := range options {
-			if o.Section != section {
-				continue
-			}
+		for _, o := range section {
 			if i >= len(f.Options) || !same(o, f.Options[i]) {
 				return nil, fmt.Errorf("option %q of section %q cannot be written as a line of a unit file", o.Name, o.Section)
 			}

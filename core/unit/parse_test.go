@@ -1,6 +1,8 @@
 package unit_test
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -162,4 +164,20 @@ func FuzzParse(f *testing.F) {
 		_, _ = file.Placement("a@b.service")
 		_ = file.Unknown()
 	})
+}
+
+// What somebody sends must not keep a server busy: the work grows with the size alone, or
+// this would not end.
+func TestManySectionsAndContinuations(t *testing.T) {
+	var many []unit.Option
+	for i := range 400_000 {
+		many = append(many, unit.Option{Section: "S" + strconv.Itoa(i), Name: "A", Value: "x"})
+	}
+	long := unit.Option{Section: "Service", Name: "ExecStart", Value: strings.Repeat("x\\\n", 2_000_000) + "y"}
+	for _, options := range [][]unit.Option{many, {long}} {
+		f, err := unit.FromOptions(options, 0)
+		require.NoError(t, err)
+		assert.True(t, slices.Equal(options, f.Options))
+		assert.NotZero(t, f.Hash())
+	}
 }
