@@ -243,6 +243,22 @@ func TestMissingContentsStopNothing(t *testing.T) {
 	assert.Empty(t, r.value(keys.Target("a.service")), "there is nothing that another machine could be told")
 }
 
+func TestMissingContentsStopNoGlobalUnit(t *testing.T) {
+	r := newRig(t, 1, 1)
+	r.machine("m1", 0)
+	r.submit("g.service", hello+"[X-Fleet]\nGlobal=true\n", unit.Launched)
+	r.run(3 * time.Second)
+	before := r.value(keys.Global("g.service"))
+	require.NotEmpty(t, before)
+	u := r.model.Unit("g.service")
+	r.Commit(store.Command{Op: store.OpDelete, Key: keys.Contents(u.Hash)})
+	r.run(3 * time.Second)
+	assert.Equal(t, before, r.value(keys.Global("g.service")))
+	r.desire("g.service", unit.Inactive)
+	r.run(3 * time.Second)
+	assert.Empty(t, r.value(keys.Global("g.service")))
+}
+
 func TestMovesAndDrains(t *testing.T) {
 	r := newRig(t, 1, 1)
 	r.machine("m1", 0)

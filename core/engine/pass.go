@@ -156,10 +156,12 @@ func (p *plan) unit(name string) {
 	}
 	target := p.target(u)
 	switch {
-	case u.Desired == unit.Inactive || target == "" && !u.Global():
+	case u.Desired == unit.Inactive:
 		p.assign(name, "", nil)
-	case u.File == nil:
+	case u.File == nil: // of a global one the target is "", where all are told
 		p.assign(name, target, p.kept(u, target))
+	case target == "" && !u.Global():
+		p.assign(name, "", nil)
 	case u.Global():
 		p.assign(name, "", p.assignment(u))
 	default:
