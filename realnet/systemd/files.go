@@ -14,7 +14,15 @@ import (
 )
 
 // files are the unit files of a directory.
-type files struct{ dir string }
+type files struct {
+	dir string
+	// own are the directories of the machine's own units that systemd prefers to those it
+	// is asked to link.
+	own []string
+}
+
+// preferred are those of the machine's systemd.
+var preferred = []string{"/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/etc/systemd/system"}
 
 // newEnd is how a file is called while it is written.
 const newEnd = ".new"
@@ -57,6 +65,24 @@ func (f files) hash(name string) (string, error) {
 	}
 	h := sha1.Sum(p)
 	return hex.EncodeToString(h[:]), nil
+}
+
+// hidden says why systemd would not see a unit's file: the machine has a unit of that name
+// already, which must be neither taken for this one nor stopped in its place. A name that
+// is masked is none: systemd itself says so.
+func (f files) hidden(name string) error {
+	for _, dir := range f.own {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err != nil {
+			continue
+		}
+		to, err := filepath.EvalSymlinks(path)
+		if err == nil && (to == os.DevNull || to == f.path(name)) {
+			continue
+		}
+		return fmt.Errorf("this machine has a unit %s of its own, which hides the cluster's: rename one of them, or remove %s", name, path)
+	}
+	return nil
 }
 
 // write puts a file in place of another, wholly or not at all.

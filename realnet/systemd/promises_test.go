@@ -206,6 +206,44 @@ func (r *rig) Break(name string) {
 // Mend implements envtest.Breaker.
 func (r *rig) Mend(name string) { require.NoError(r, os.RemoveAll(filepath.Join(r.dir, name))) }
 
+// A unit of the machine's own is neither taken for the cluster's of that name nor stopped.
+func TestAUnitOfTheMachine(t *testing.T) {
+	inside(t)
+	own := "/etc/systemd/system/own.service"
+	require.NoError(t, os.WriteFile(own, []byte("[Service]\nExecStart=/bin/sleep 1000\n"), 0o644))
+	r := newRig(t)
+	ctx := context.Background()
+	t.Cleanup(func() {
+		r.conn.StopUnitContext(ctx, "own.service", "replace", nil)
+		os.Remove(own)
+	})
+	require.NoError(t, r.conn.ReloadContext(ctx))
+	ended := make(chan string, 1)
+	_, err := r.conn.StartUnitContext(ctx, "own.service", "replace", ended)
+	require.NoError(t, err)
+	require.Equal(t, "done", <-ended)
+	pid := r.RunOf("own.service")
+	var e *env.Env
+	r.Start(func(x *env.Env) { e = x })
+	change := func(c env.UnitChange) (failed []env.UnitError) {
+		done := make(chan []env.UnitError, 1)
+		r.Do(func() { e.Systemd.Change(c, func(f []env.UnitError, _ error) { done <- f }) })
+		return <-done
+	}
+	text := env.UnitText{Name: "own.service", Text: "[Service]\nExecStart=/bin/sleep 2000\n"}
+	failed := change(env.UnitChange{Write: []env.UnitText{text}})
+	require.Len(t, failed, 1)
+	require.ErrorContains(t, failed[0].Err, own)
+	require.Empty(t, r.units())
+	require.Empty(t, change(env.UnitChange{Remove: []string{"own.service"}}))
+	require.Equal(t, pid, r.RunOf("own.service"))
+	require.FileExists(t, own)
+
+	require.NoError(t, os.Remove(own))
+	require.Empty(t, change(env.UnitChange{Write: []env.UnitText{text}}))
+	require.Equal(t, []string{"own.service"}, r.units())
+}
+
 // A systemd that does not answer is as one that is away, until it answers again.
 func TestSystemdThatHangs(t *testing.T) {
 	inside(t)

@@ -189,6 +189,9 @@ func (s *session) change(c env.UnitChange) (failed []env.UnitError, err error) {
 	for _, w := range c.Write {
 		err := checkName(w.Name)
 		if err == nil {
+			err = f.hidden(w.Name)
+		}
+		if err == nil {
 			err = f.write(w.Name, w.Text)
 		}
 		if err == nil {

@@ -80,8 +80,11 @@ func Open(o Options) (*Manager, error) {
 	}
 	o.Dir, o.CallMax = dir, cmp.Or(o.CallMax, callMax)
 	m := &Manager{
-		o: o, files: files{dir}, quit: make(chan struct{}), done: make(chan struct{}),
+		o: o, files: files{dir: dir}, quit: make(chan struct{}), done: make(chan struct{}),
 		last: make(map[string]env.UnitStatus), gone: make(map[string]bool), why: errors.New("not reached yet"),
+	}
+	if !o.User {
+		m.files.own = preferred
 	}
 	m.wake.L = &m.mu
 	if err := m.files.sweep(); err != nil {
