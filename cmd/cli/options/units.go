@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/keelson/keelson/core/fleet"
 	"github.com/keelson/keelson/core/registry"
@@ -79,7 +82,7 @@ var unitOptions = []option{
 	{
 		name: "public-ip", fleet: true, kind: "IP", derive: "the first IPv4 address of the interface of the default route",
 		doc: "The address of this machine that list-machines shows, and by which fleetctl reaches it.",
-		set: func(r *reading, v string) error { r.Units.Fleet.PublicIP = v; return nil },
+		set: func(r *reading, v string) error { r.Units.Fleet.PublicIP = v; return host(v) },
 	},
 	{
 		name: "metadata", fleet: true, kind: "KEY=VALUE,…",
@@ -180,8 +183,25 @@ const (
 	unsigned = "units are not signed"
 )
 
+// host checks an address or, as the original let through, a name.
+func host(v string) error {
+	if _, err := netip.ParseAddr(v); err == nil || v == "" {
+		return nil
+	}
+	letter := strings.IndexFunc(v, func(c rune) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' })
+	if letter < 0 || strings.IndexFunc(v, func(c rune) bool {
+		return !strings.ContainsRune("-._", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c)
+	}) >= 0 {
+		return errors.New("want an address, such as 10.0.0.1")
+	}
+	return nil
+}
+
 func metadata(v string) (map[string]string, error) {
 	all := make(map[string]string)
+	if !utf8.ValidString(v) {
+		return nil, errors.New("want text in UTF-8")
+	}
 	for pair := range strings.SplitSeq(v, ",") {
 		if strings.TrimSpace(pair) == "" {
 			continue
