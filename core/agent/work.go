@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keelson/keelson/core/env"
@@ -212,13 +213,24 @@ func (u *local) written(w *Wanted) {
 // others go on.
 func (a *Agent) failed(u *local, err error) {
 	wait := min(faultMin<<min(u.failures, 10), faultMax)
-	if u.fault != err.Error() {
-		a.env.Log.Log(env.Warn, "units: what should be done with a unit was not", "unit", u.name, "reason", err, "again", wait)
+	if why := brief(err); u.fault != why {
+		a.env.Log.Log(env.Warn, "units: what should be done with a unit was not", "unit", u.name, "reason", why, "again", wait)
+		u.fault = why
 	}
-	u.fault = err.Error()
 	u.failures++
 	u.until = a.env.Clock.Now().Add(wait)
 	a.wake()
+}
+
+// faultLength bounds what is told of a fault, which may quote a unit's file.
+const faultLength = 500
+
+func brief(err error) string {
+	text := err.Error()
+	if len(text) <= faultLength {
+		return text
+	}
+	return strings.ToValidUTF8(text[:faultLength], "") + "..."
 }
 
 // unsettled notes that a request to systemd went wrong as a whole: all wait.
