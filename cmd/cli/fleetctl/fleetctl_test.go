@@ -211,6 +211,9 @@ $ fleetctl journal --lines x hello
 2> fleetctl: invalid value "x" for flag --lines
 2> Run 'fleetctl help' for usage.
 [1]
+$ fleetctl journal --lines=-1 hello
+2> --lines=-1: want 0 or more
+[1]
 $ fleetctl list-units --fields=
 2> Must define output format
 [1]

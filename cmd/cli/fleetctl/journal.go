@@ -17,6 +17,9 @@ func journalVerb() *verb {
 		help:  "Print the journal of a unit from its machine: through the API where the server knows how, by SSH\notherwise. --output takes what journalctl does: short, cat, json, …",
 		flags: []string{"lines", "follow", "output", "sudo", "ssh-port"},
 		run: func(ctx context.Context, c *call) error {
+			if c.number("lines") < 0 {
+				return refuse("--lines=%s: want 0 or more", c.text("lines"))
+			}
 			u, name, err := c.one(ctx, "One unit file must be provided.")
 			switch {
 			case err != nil:

@@ -39,6 +39,8 @@ func whyCommand() *cli.Command {
 
 func (s *session) showWhy(ctx context.Context, e *client.Explanation) {
 	s.say("%s: on %s: %s", e.Name, s.place(ctx, e.MachineID), e.Why)
-	s.say("    %s could run it", plural(e.Able, "machine"))
+	if e.Able > 0 || len(e.Refusals) > 0 { // else none was asked
+		s.say("    %s could run it", plural(e.Able, "machine"))
+	}
 	s.showRefusals(e)
 }
