@@ -187,6 +187,12 @@ func (s *settings) drawNodes() {
 	if slices.Contains(s.Workloads, "bulk") || slices.Contains(s.Workloads, unitsLoad) {
 		chunk = max(chunk, 100_000) // or a large snapshot takes minutes of round trips, and is old when it arrives
 	}
+	if entries > 0 && slices.Contains(s.Workloads, unitsLoad) {
+		entries = max(entries, 50) // or most of the run's time goes into writing all files of units again and again
+		if slices.Contains(s.Workloads, "bulk") {
+			entries = 500
+		}
+	}
 	later := laterVersion(s.Seed)
 	s.node = func(m *sim.Machine, c *node.Config) {
 		c.NextFormats = later(m)

@@ -32,7 +32,7 @@ type fleetOf struct {
 func (s *settings) drawFleet() {
 	r := purpose(s.Seed, "fleet")
 	f := &fleetOf{
-		ttl:       pick(r, 3*time.Second, 5*time.Second, 10*time.Second),
+		ttl:       pick(r, 3*time.Second, 3*time.Second, 5*time.Second, 10*time.Second),
 		reconcile: pick(r, 500*time.Millisecond, 2*time.Second),
 	}
 	for i := range pick(r, 0, 1, 1, 2, 3) {
@@ -168,7 +168,7 @@ func (u *unitsOf) unit() (name, text string) {
 		}
 		return fmt.Sprintf("glob-%d.service", u.base), u.text("Global=true")
 	case 3, 4:
-		return fmt.Sprintf("one-%d.service", u.base), "[Service]\nExecStart=/bin/sleep infinity\n" + u.version() + "\n[X-Fleet]\nSingleton=true\n"
+		return fmt.Sprintf("one-%d-%d.service", u.base, i), "[Service]\nExecStart=/bin/sleep infinity\n" + u.version() + "\n[X-Fleet]\nSingleton=true\n"
 	case 5:
 		return fmt.Sprintf("ssd-%d.service", u.base), u.text("MachineMetadata=disk=ssd")
 	case 6, 7: // shared by all clients

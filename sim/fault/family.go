@@ -80,12 +80,16 @@ func Draw(seed uint64, s Shape, families []Family) Plan {
 }
 
 // Swarm draws which families a seed has: each with a chance of a half, or in some
-// runs of much less, so that some are left out and others get room to act.
+// runs of much less, so that some are left out and others get room to act. Those of units
+// keep their half: what they break shows best where little else is broken.
 func Swarm(seed uint64) []Family {
 	r := stream(seed, "which families")
 	one := []int{2, 2, 2, 5, 10}[r.IntN(5)] // in how many
 	var chosen []Family
 	for _, f := range Families() {
+		if f.OfUnits() {
+			one = 2
+		}
 		if r.IntN(one) == 0 {
 			chosen = append(chosen, f)
 		}

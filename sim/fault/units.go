@@ -13,6 +13,7 @@ func unitFamilies() []Family {
 		{"managers", "service managers are out of reach, slow, or cannot write files", (*draw).managers},
 		{"crashes", "units crash", (*draw).crashes},
 		{"cordons", "an operator cordons machines and drains them", (*draw).cordons},
+		{"exiles", "one machine is cut off from everybody for longer than its lease lasts", (*draw).exiles},
 	}
 }
 
@@ -38,7 +39,11 @@ func unitVerbs() []verb {
 
 func (d *draw) managers() {
 	d.strikes(func(at time.Duration) {
-		switch d.IntN(4) {
+		switch d.IntN(5) {
+		case 4: // it is lost while something is under way
+			who, length := d.someone(), d.between(time.Second, 4*time.Second)
+			d.add(at, "slowunits", length, who, durationArg("by", d.between(200*time.Millisecond, time.Second)))
+			d.add(min(at+length/2, d.Until-time.Millisecond), "away", d.between(20*time.Millisecond, 5*time.Second), who)
 		case 0:
 			d.add(at, "slowunits", d.between(500*time.Millisecond, 10*time.Second), d.someone(), durationArg("by", d.between(5*time.Millisecond, 2*time.Second)))
 		case 1:
@@ -60,6 +65,12 @@ func (d *draw) cordons() {
 	d.strikes(func(at time.Duration) {
 		d.add(at, "cordon", d.between(time.Second, 15*time.Second), d.someone(), countArg("drain", d.IntN(2)))
 	})
+}
+
+// exiles lets machines alone one by one, so that all else goes on and their units move.
+func (d *draw) exiles() {
+	d.calm = max(d.calm, 5*time.Second)
+	d.strikes(func(at time.Duration) { d.add(at, "isolate", d.between(3*time.Second, 15*time.Second), d.one()) })
 }
 
 func away(r *Runner, m *sim.Machine, _ *Action) func() {
