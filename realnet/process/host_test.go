@@ -223,17 +223,18 @@ func TestAHostThatIsKilled(t *testing.T) {
 	assert.Equal(t, "failed", m.status("slow.service").Active, "it was on its way")
 
 	// Nothing that it said meanwhile is lost.
-	time.Sleep(300 * time.Millisecond)
-	lines, _ := openLog(filepath.Join(m.dir, hostDir), "a.service").past(-1, false)
-	next := 0
-	for _, l := range lines {
-		if l.text == fmt.Sprint("line", next) {
-			next++
-		} else {
-			assert.False(t, strings.HasPrefix(l.text, "line"), "%s after line%d", l.text, next-1)
+	require.Eventually(t, func() bool {
+		lines, _ := openLog(filepath.Join(m.dir, hostDir), "a.service").past(-1, false)
+		next := 0
+		for _, l := range lines {
+			if l.text == fmt.Sprint("line", next) {
+				next++
+			} else {
+				assert.False(t, strings.HasPrefix(l.text, "line"), "%s after line%d", l.text, next-1)
+			}
 		}
-	}
-	assert.Greater(t, next, 3)
+		return next > 3
+	}, 10*time.Second, 100*time.Millisecond)
 	m.does(env.JobStop, "a.service", env.JobDone)
 	assert.Empty(t, m.RunOf("a.service"))
 	m.does(env.JobStart, "a.service", env.JobDone)
