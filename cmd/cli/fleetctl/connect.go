@@ -69,7 +69,7 @@ func (c *call) dial() error {
 
 func (c *call) options(eps []string) client.Options {
 	o := client.Options{Endpoints: eps, Timeout: c.duration("request-timeout"), Rounds: 1, Ordered: true}
-	o.User, o.Password, _ = strings.Cut(c.text("username"), ":")
+	o.User, o.Password, _ = strings.Cut(cmp.Or(c.text("username"), c.user), ":")
 	if c.yes("debug") {
 		o.Trace = func(r *client.Request) {
 			c.warn("DEBUG %s %s%s?%s %s", r.Method, r.Endpoint, r.Path, r.Query, r.Body)
@@ -84,33 +84,40 @@ func (c *call) endpoints(driver string) (eps []string, err error) {
 		list = defaultStores
 	}
 	for e := range strings.SplitSeq(list, ",") {
-		e, err := endpoint(strings.TrimSpace(e))
+		e, user, err := endpoint(strings.TrimSpace(e))
 		if err != nil {
 			return nil, err
 		}
+		c.user = cmp.Or(c.user, user)
 		eps = append(eps, e)
 	}
 	return eps, nil
 }
 
-// endpoint checks one address. A file is a socket.
-func endpoint(text string) (string, error) {
+// endpoint checks one address, and takes out who asks, as name:password. A file is a socket.
+func endpoint(text string) (address, user string, err error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	switch u.Scheme {
 	case "":
-		return "", errors.New("URL scheme undefined")
+		return "", "", errors.New("URL scheme undefined")
 	case "unix", "file":
 		if u.Host != "" { // a slash is missing
-			return "", fmt.Errorf("unable to connect to host %q with scheme %q", u.Host, u.Scheme)
+			return "", "", fmt.Errorf("unable to connect to host %q with scheme %q", u.Host, u.Scheme)
 		}
-		return "unix://" + u.Path, nil
+		return "unix://" + u.Path, "", nil
 	case "http", "https":
-		return strings.TrimSuffix(text, "/"), nil
+		if u.User != nil {
+			password, _ := u.User.Password()
+			user = u.User.Username() + ":" + password
+			u.User = nil
+			text = u.String()
+		}
+		return strings.TrimSuffix(text, "/"), user, nil
 	}
-	return "", fmt.Errorf("URL scheme %q: want unix, file, http or https", u.Scheme)
+	return "", "", fmt.Errorf("URL scheme %q: want unix, file, http or https", u.Scheme)
 }
 
 func (c *call) connection(eps []string) (tool.Connection, error) {

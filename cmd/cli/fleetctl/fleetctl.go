@@ -77,6 +77,7 @@ type call struct {
 	all     *client.Client
 	cluster cluster
 	clock   clock
+	user    string // of an endpoint, as name:password
 	changes *client.Changes
 	ends    []func()
 	ips     map[string]string // of machines; nil until somebody asks
