@@ -354,10 +354,18 @@ func known(name string) bool {
 	return slices.ContainsFunc(options, func(o option) bool { return o.Name == name || slices.Contains(o.Legacy, name) })
 }
 
-// Validate says whether a unit of this name and contents can be: a name, and a placement.
+// MaxSize is the most bytes that a unit's normal form may have: it is kept in memory by
+// every member and sent to the machine that runs it as one value.
+const MaxSize = 1 << 20
+
+// Validate says whether a unit of this name and contents can be: a name, a size, and a
+// placement.
 func Validate(name string, f *File) error {
 	if err := CheckName(name); err != nil {
 		return err
+	}
+	if n := len(f.String()); n > MaxSize {
+		return fmt.Errorf("unit file too large: %d bytes (max %d)", n, MaxSize)
 	}
 	_, err := f.Placement(name)
 	return err

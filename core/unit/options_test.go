@@ -3,6 +3,7 @@ package unit_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -182,4 +183,12 @@ func TestReferencePage(t *testing.T) {
 	for _, suffix := range unit.Types() {
 		assert.Contains(t, string(page), "`"+suffix+"`")
 	}
+}
+
+func TestLargeUnitsAreRefused(t *testing.T) {
+	line := unit.Option{Section: "Service", Name: "Environment", Value: strings.Repeat("x", 1024)}
+	f := &unit.File{Options: slices.Repeat([]unit.Option{line}, 1000)}
+	require.NoError(t, unit.Validate("a.service", f))
+	f = &unit.File{Options: slices.Repeat([]unit.Option{line}, 1024)}
+	require.EqualError(t, unit.Validate("a.service", f), "unit file too large: 1061898 bytes (max 1048576)")
 }
