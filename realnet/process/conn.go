@@ -183,13 +183,10 @@ func (c *conn) journal(q *request) {
 	h := c.host
 	h.mu.Lock()
 	var l *log
-	if u := h.units[q.Journal.Unit]; u != nil {
-		l = u.log
+	if checkName(q.Journal.Unit) == nil {
+		l = h.logOf(q.Journal.Unit) // it may be gone
 	}
 	h.mu.Unlock()
-	if l == nil && checkName(q.Journal.Unit) == nil {
-		l = openLog(h.own(""), q.Journal.Unit) // of a unit that is gone
-	}
 	if l == nil {
 		return
 	}

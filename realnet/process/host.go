@@ -43,6 +43,7 @@ type host struct {
 
 	mu       sync.Mutex
 	units    map[string]*managed
+	logs     map[string]*log // also of units that are gone
 	watchers map[*conn]bool
 	conns    int
 	idle     *time.Timer
@@ -55,7 +56,7 @@ func Host(args []string) error {
 	if len(args) != 2 {
 		return errors.New("want a directory and the ID of the machine")
 	}
-	h := &host{dir: args[0], machine: args[1], quit: make(chan struct{}), units: make(map[string]*managed), watchers: make(map[*conn]bool)}
+	h := &host{dir: args[0], machine: args[1], quit: make(chan struct{}), units: make(map[string]*managed), logs: make(map[string]*log), watchers: make(map[*conn]bool)}
 	if err := os.MkdirAll(h.own(""), 0o700); err != nil {
 		return err
 	}
@@ -168,12 +169,26 @@ func (h *host) unit(name string) *managed {
 	u := h.units[name]
 	if u == nil {
 		u = &managed{
-			host: h, name: name, log: openLog(h.own(""), name), active: "inactive", sub: "dead", result: "success", since: time.Now(),
+			host: h, name: name, log: h.logOf(name), active: "inactive", sub: "dead", result: "success", since: time.Now(),
 			settings: read(name, "", specifiersOf(name, h.machine)),
 		}
 		h.units[name] = u
 	}
 	return u
+}
+
+// logOf is the one log of a unit's name. The lock is held.
+func (h *host) logOf(name string) *log {
+	if h.logs[name] == nil {
+		h.logs[name] = openLog(h.own(""), name)
+	}
+	return h.logs[name]
+}
+
+// forget is the end of a unit whose file is gone and that does not run. The lock is held.
+func (h *host) forget(u *managed) {
+	delete(h.units, u.name)
+	u.log.close()
 }
 
 // checkName refuses what is no name of a unit.

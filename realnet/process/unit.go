@@ -204,7 +204,7 @@ func (u *managed) ended(e ending) {
 	}
 	u.host.propagate(u, r.ending)
 	if !u.there {
-		delete(u.host.units, u.name)
+		u.host.forget(u)
 	}
 }
 
@@ -251,7 +251,7 @@ func (u *managed) drop() {
 	u.there, u.hash = false, ""
 	u.forget()
 	if u.run == nil && u.job == nil {
-		delete(u.host.units, u.name)
+		u.host.forget(u)
 	}
 }
 
