@@ -80,7 +80,7 @@ func Mutants() []Mutant {
 		{planted.ProxyResendsWrite, 'B', "a proxy sends a write again whose outcome is unknown", []string{lin}},
 		{planted.MirrorSkipsGap, 'A', "a mirror goes on from the present, not from where it was", []string{check.Mirrored}},
 		{planted.LateEngineWrites, 'B', "decisions of an engine that lost its lease are taken", []string{check.Decision, check.Placement, check.Strays, check.Overlap}},
-		{planted.LostLeaseKeepsRun, 'B', "a singleton is not stopped when the machine's lease runs out", []string{check.Overlap}},
+		{planted.LostLeaseKeepsRun, 'A', "a singleton is not stopped when the machine's lease runs out", []string{check.Overlap}},
 		{planted.LeftOverIgnored, 'A', "a unit that lay there before the start is not looked at", []string{check.Strays, check.Overlap}},
 		{planted.UnknownStartMoved, 'B', "an unknown outcome of a start lets go of the unit", []string{check.Overlap, check.Strays}},
 		{planted.ConflictsByOwnView, 'B', "decisions of one batch do not see each other", []string{check.Placement}},
