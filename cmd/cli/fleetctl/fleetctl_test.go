@@ -357,6 +357,8 @@ Unit rep.service inactive
 2> Error waiting for systemd unit states, err: Failed to find an active unit rep.service within 2s, err: its file is bad-setting on 1a1a1a1a...: start: refused
 [1]
 `)
+	f.behaves["web@1.service"] = client.UnitState{LoadState: "loaded", ActiveState: "inactive", SubState: "dead", Result: "start web@1.service: the service manager refuses: Type=notify is not supported"}
+	assert.Contains(t, c.run("start", "web@1").err, "it is inactive (dead) on 1a1a1a1a...: start web@1.service: the service manager refuses: Type=notify is not supported")
 }
 
 // A start is judged by what became of it.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/core/client"
+	"github.com/keelson/keelson/core/env"
 	"github.com/keelson/keelson/core/unit"
 )
 
@@ -174,12 +175,12 @@ func unfit(g goal, u *client.Unit, s *client.UnitState) error {
 	if g.state != unit.Launched || s == nil || s.Hash != u.File().Hash().String() {
 		return nil
 	}
-	switch s.LoadState {
-	case "bad-setting", "error", "masked":
-		_, err := s.Started()
-		return err
+	bad := s.LoadState == "bad-setting" || s.LoadState == "error" || s.LoadState == "masked"
+	if !bad && !strings.Contains(s.Result, env.ErrRefused.Error()) {
+		return nil
 	}
-	return nil
+	_, err := s.Started()
+	return err
 }
 
 // progress is the line on a terminal that says what is being waited for.
