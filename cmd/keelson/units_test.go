@@ -208,6 +208,11 @@ func TestInstall(t *testing.T) {
 func TestDevRunsUnits(t *testing.T) {
 	base := devPorts(t)
 	dir := filepath.Join(t.TempDir(), "data")
+	t.Cleanup(func() {
+		for _, n := range []string{"n1", "n2", "n3"} { // a dev that is killed leaves them running
+			assert.NoError(t, unithost.Shutdown(filepath.Join(dir, n+".units")))
+		}
+	})
 	args := []string{"dev", "--data-dir", dir, "--client-port", strconv.Itoa(base), "--peer-port", strconv.Itoa(base + 1)}
 	d := launch(t, nil, args...)
 	require.Eventually(t, func() bool { return strings.Contains(d.output.String(), "fleetctl") }, 30*time.Second, 20*time.Millisecond)
@@ -244,6 +249,8 @@ func TestDevRunsUnits(t *testing.T) {
 		require.Zero(t, status, out)
 	}
 	require.Eventually(t, all, 30*time.Second, 50*time.Millisecond, "a machine that lost power starts what is assigned to it")
+	d.Process.Signal(os.Interrupt)
+	assert.Zero(t, d.end(t))
 }
 
 func TestReachable(t *testing.T) {
