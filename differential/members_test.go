@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,7 +81,7 @@ func (s *server) self(t *testing.T) (id string, peer string) {
 	return "", ""
 }
 
-var memberID = regexp.MustCompile(`\b[0-9a-f]{15,16}\b`)
+var memberID = regexp.MustCompile(`\b[0-9a-f]{10,16}\b`)
 
 // memberAnswer sends a request about members, in which SELF and PEER stand for the
 // server's own, and gives the answer in comparable form.
@@ -104,8 +105,17 @@ func (s *server) plainMembers(text, peer string) string {
 		"membership: ", "etcdserver: ", "http, https, unix, or unixs", "http or https",
 		`,"isLearner":true`, "",
 	).Replace(text)
-	return memberID.ReplaceAllString(text, "ID")
+	return listedMembers.ReplaceAllStringFunc(memberID.ReplaceAllString(text, "ID"), func(list string) string {
+		one := listedMember.FindAllString(list, -1)
+		slices.Sort(one) // they come by their IDs, which are drawn
+		return `"members":[` + strings.Join(one, ",") + "]}"
+	})
 }
+
+var (
+	listedMembers = regexp.MustCompile(`"members":\[\{.*\}\]\}`)
+	listedMember  = regexp.MustCompile(`\{[^{}]*\}`)
+)
 
 // The original's client shows the same whichever server it asks, and ours the same as
 // the original's.

@@ -505,7 +505,7 @@ var volatile = []struct {
 	with string
 }{
 	{regexp.MustCompile(`"expiration":"[^"]*"`), `"expiration":"TIME"`},
-	{regexp.MustCompile(`[0-9a-f]{16}\b`), "ID"},
+	{regexp.MustCompile(`\b[0-9a-f]{10,16}\b`), "ID"},
 	{regexp.MustCompile(`"ttl":\d+`), `"ttl":N`},
 	{regexp.MustCompile(`TTL: [1-9]\d*`), "TTL: N"},
 }
