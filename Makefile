@@ -35,7 +35,7 @@ test: packages build lint ## run everything that must pass: lint, tests, seeds, 
 	CGO_ENABLED=1 go test -race ./realnet/...
 	go test -short -run '^$$' -bench . -benchtime 1x ./core/... ./realnet/... >/dev/null
 	bin/keelson sim swarm --seeds 500 --twice --must
-	$(MAKE) --no-print-directory mutate CLASS=A
+	$(MAKE) --no-print-directory mutate CLASS=A SLACK=4
 
 lint: ## vet, floors, determinism, comments, form
 	go vet ./...
@@ -55,8 +55,9 @@ seeds: build ## run SEEDS seeds of 60 virtual seconds (default 1000): make seeds
 	bin/keelson sim swarm --seeds $(SEEDS)
 
 CLASS ?= AB
+SLACK ?= 1
 mutate: ## plant each known bug and show that its oracle finds it: make mutate CLASS=ABC
-	go run -tags planted ./cmd/keelson sim mutate --class $(CLASS)
+	go run -tags planted ./cmd/keelson sim mutate --class $(CLASS) --slack $(SLACK)
 
 clean: ## remove what was built and the demo's data
 	rm -rf bin data

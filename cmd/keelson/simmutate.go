@@ -24,6 +24,7 @@ func simMutate() *cli.Command {
 			&cli.StringFlag{Name: "class", Usage: "classes to try: A is found within a minute of one processor, B within ten, C within an hour", Value: "A"},
 			&cli.StringFlag{Name: "bug", Usage: "comma list of numbers instead of classes"},
 			&cli.IntFlag{Name: "trials", Usage: "searches for each bug, from seeds apart; the median is shown", Value: 1},
+			&cli.IntFlag{Name: "slack", Usage: "times its class's budget that a search may take: the budgets are those of a processor that does nothing else", Value: 1},
 			&cli.IntFlag{Name: "control", Usage: "seeds that must pass without a bug first", Value: 200},
 			&cli.IntFlag{Name: "jobs", Usage: "worlds at once (default: one for each processor)"},
 		},
@@ -71,8 +72,9 @@ func mutate(c *cli.Command, list []mutation.Mutant, trials, jobs int) error {
 	missed := 0
 	for _, m := range list {
 		var all []*mutation.Trial
+		budget := m.Class.Budget() * time.Duration(max(1, c.Int("slack")))
 		for i := range trials {
-			t, err := mutation.Search(m, 1+uint64(i)*1_000_000, jobs)
+			t, err := mutation.Search(m, 1+uint64(i)*1_000_000, jobs, budget)
 			if err != nil {
 				return err
 			}
@@ -81,7 +83,7 @@ func mutate(c *cli.Command, list []mutation.Mutant, trials, jobs int) error {
 		if !mutation.Median(all).Found {
 			missed++
 		}
-		fmt.Fprintln(out, mutantRow(m, all))
+		fmt.Fprintln(out, mutantRow(m, all, budget))
 	}
 	if missed > 0 {
 		return fmt.Errorf("%d of %d planted bugs were not found", missed, len(list))
@@ -91,7 +93,7 @@ func mutate(c *cli.Command, list []mutation.Mutant, trials, jobs int) error {
 
 // mutantRow sums the trials of one bug up: the median's figures, and by which
 // oracles all were found.
-func mutantRow(m mutation.Mutant, all []*mutation.Trial) string {
+func mutantRow(m mutation.Mutant, all []*mutation.Trial, budget time.Duration) string {
 	found := 0
 	by := map[string]int{}
 	least, most := all[0].CPU, all[0].CPU
@@ -109,7 +111,7 @@ func mutantRow(m mutation.Mutant, all []*mutation.Trial) string {
 	}
 	how := strings.Join(oracles, ", ")
 	if !t.Found {
-		how = fmt.Sprintf("NOT FOUND within %v %s, others: %v", m.Class.Budget(), how, t.Others)
+		how = fmt.Sprintf("NOT FOUND within %v %s, others: %v", budget, how, t.Others)
 	}
 	seconds := func(d time.Duration) string { return fmt.Sprintf("%.1f", d.Seconds()) }
 	return fmt.Sprintf("| %d | %s | %c | %d of %d | %s | %d | %s | %s, %s | %d |",

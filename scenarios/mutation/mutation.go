@@ -105,18 +105,18 @@ type Trial struct {
 const stride = 8
 
 // Search plants a bug and runs the standard swarm from a first seed until an
-// oracle of the bug's finds it or the budget is used up. The seed that found it
+// oracle of the bug's finds it or the budget of processor time is used up. The seed that found it
 // must pass without the bug: else it found something else, which is an error.
 // Only builds with the tag "planted" can search; the process must have called
 // sim.Deterministic and run nothing else meanwhile.
-func Search(m Mutant, first uint64, jobs int) (*Trial, error) {
+func Search(m Mutant, first uint64, jobs int, budget time.Duration) (*Trial, error) {
 	if !planted.Plant(m.Bug) {
 		return nil, fmt.Errorf("this build carries no planted bugs: build with -tags planted")
 	}
 	defer planted.Plant(planted.None)
 	t := &Trial{Others: map[string]int{}}
 	start := cpu()
-	for seed := first; !t.Found && cpu()-start < m.Class.Budget(); seed += stride {
+	for seed := first; !t.Found && cpu()-start < budget; seed += stride {
 		tally, err := m.swarm(seed, stride, jobs).Run()
 		if err != nil {
 			return nil, err
