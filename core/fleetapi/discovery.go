@@ -1,7 +1,6 @@
 package fleetapi
 
 import (
-	"regexp"
 	"strings"
 )
 
@@ -107,8 +106,6 @@ var described = []struct {
 	{"GET /state/NAME", "UnitState", "Get", nil, "", "UnitState"},
 }
 
-var placeholder = regexp.MustCompile("NAME|ID")
-
 func describe() description {
 	d := description{
 		Kind: "discovery#restDescription", DiscoveryVersion: "v1", ID: "fleet:v1", Name: "schema", Version: "v1", Title: "fleet API",
@@ -124,7 +121,7 @@ func describe() description {
 		verb, path, _ := strings.Cut(m.route, " ")
 		out := method{
 			ID: "fleet." + strings.TrimSuffix(m.resource, "s") + "." + m.name, Description: docs[m.route], HTTPMethod: verb,
-			Path: placeholder.ReplaceAllString(path[1:], "{unitName}"), Parameters: make(map[string]schema),
+			Path: strings.Replace(path[1:], "NAME", "{unitName}", 1), Parameters: make(map[string]schema),
 		}
 		for _, q := range m.query {
 			out.Parameters[q] = schema{Type: "string", Location: "query"}
